@@ -1,0 +1,33 @@
+/** The only door to time; everything that waits or stamps takes a Clock, so that tests own time. */
+export interface Clock {
+  /** Epoch milliseconds, UTC. May jump: a stored stamp is a hint, never a proof of order. */
+  now(): number;
+  /** Milliseconds that never go backwards; for measuring spans and deadlines. */
+  monotonic(): number;
+  /** Resolves after `ms`, rejects with the signal's reason when it aborts. */
+  sleep(ms: number, options?: { signal?: AbortSignal | undefined }): Promise<void>;
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  sleep: (ms, { signal } = {}) =>
+    new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason);
+      const onAbort = () => {
+        clearTimeout(timer);
+        reject(signal?.reason);
+      };
+      const timer = setTimeout(() => {
+        signal?.removeEventListener("abort", onAbort);
+        resolve();
+      }, ms);
+      signal?.addEventListener("abort", onAbort, { once: true });
+    }),
+};
+
+/** A signal that aborts with the parent, or with a TimeoutError after `timeoutMs`. */
+export function deadline(timeoutMs: number, signal?: AbortSignal): AbortSignal {
+  const timeout = AbortSignal.timeout(timeoutMs);
+  return signal ? AbortSignal.any([signal, timeout]) : timeout;
+}

@@ -1,0 +1,43 @@
+/** The one seam to SQLite. WAL, synchronous=NORMAL for speed where a lost last write is repaired, FULL where it is not. */
+import { mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { AppError } from "./errors.ts";
+
+export type Database = DatabaseSync;
+
+/**
+ * Opens (and creates) a database and brings it to the newest version.
+ * @param migrations SQL scripts in order; the database remembers in `user_version` how many ran. Never edit one that shipped.
+ * @throws STORE_TOO_NEW when a newer program wrote the file.
+ */
+export function openDatabase(path: string, migrations: readonly string[]): Database {
+  if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const database = new DatabaseSync(path);
+  database.exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000; PRAGMA cache_size=-512; PRAGMA journal_size_limit=1048576;");
+  const { user_version: version } = database.prepare("PRAGMA user_version").get() as { user_version: number };
+  if (version > migrations.length) {
+    database.close();
+    throw new AppError("STORE_TOO_NEW", `Cannot open "${path}": it was written by a newer version (schema ${version}, this program knows ${migrations.length})`);
+  }
+  for (let next = version; next < migrations.length; next++) {
+    transaction(database, () => {
+      database.exec(migrations[next]!);
+      database.exec(`PRAGMA user_version=${next + 1}`);
+    });
+  }
+  return database;
+}
+
+/** Runs `work` in one transaction: all of it is kept, or nothing when it throws. Not reentrant. */
+export function transaction<T>(database: Database, work: () => T): T {
+  database.exec("BEGIN IMMEDIATE");
+  try {
+    const result = work();
+    database.exec("COMMIT");
+    return result;
+  } catch (error) {
+    database.exec("ROLLBACK");
+    throw error;
+  }
+}
