@@ -13,7 +13,12 @@ export function exec(
   const { stdin, timeoutMs = 30_000, signal } = options;
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
-    const child = spawn(file, args, { stdio: ["pipe", "pipe", "pipe"], signal, timeout: timeoutMs, killSignal: "SIGKILL" });
+    const child = spawn(file, args, {
+      stdio: ["pipe", "pipe", "pipe"],
+      signal,
+      timeout: timeoutMs,
+      killSignal: "SIGKILL",
+    });
     const out: Buffer[] = [];
     const err: Buffer[] = [];
     child.stdout.on("data", (chunk: Buffer) => out.push(chunk));
@@ -27,7 +32,11 @@ export function exec(
       if (exitCode === 0) return resolve(Buffer.concat(out).toString());
       const output = Buffer.concat(err).toString().trim() || Buffer.concat(out).toString().trim();
       const code = killedBy === "SIGKILL" ? "EXEC_TIMEOUT" : "EXEC_FAILED";
-      reject(new AppError(code, `"${file}" failed (${killedBy ?? `exit ${exitCode}`}): ${output.slice(-2000)}`, { details: { exitCode } }));
+      reject(
+        new AppError(code, `"${file}" failed (${killedBy ?? `exit ${exitCode}`}): ${output.slice(-2000)}`, {
+          details: { exitCode },
+        }),
+      );
     });
     child.stdin.on("error", () => {}); // EPIPE: the exit code tells more
     child.stdin.end(stdin ?? "");

@@ -5,7 +5,7 @@ export class KeyedQueue {
   run<T>(key: string, job: () => Promise<T>): Promise<T> {
     const tail = this.#tails.get(key) ?? Promise.resolve();
     const next = tail.then(job, job);
-    const settled = next.then(
+    const settled: Promise<void> = next.then(
       () => this.#forget(key, settled),
       () => this.#forget(key, settled),
     );

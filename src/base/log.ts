@@ -30,7 +30,9 @@ export function createLogger(sink: LogSink, bound: Fields = {}): Logger {
   const emit = (level: LogLevel, fields: Fields, message: string) => {
     if (RANK[level] < RANK[sink.level]) return;
     const all = redact({ ...bound, ...fields });
-    sink.write(sink.format === "json" ? jsonLine(sink.now(), level, all, message) : textLine(sink.now(), level, all, message));
+    sink.write(
+      sink.format === "json" ? jsonLine(sink.now(), level, all, message) : textLine(sink.now(), level, all, message),
+    );
   };
   return {
     debug: (fields, message) => emit("debug", fields, message),
@@ -59,7 +61,11 @@ function redact(fields: Record<string, unknown>): Record<string, unknown> {
 function plain(value: unknown): unknown {
   if (!(value instanceof Error)) return value;
   const cause = value.cause === undefined ? undefined : plain(value.cause);
-  return { message: value.message, code: (value as { code?: unknown }).code, ...(cause === undefined ? {} : { cause }) };
+  return {
+    message: value.message,
+    code: (value as { code?: unknown }).code,
+    ...(cause === undefined ? {} : { cause }),
+  };
 }
 
 function jsonLine(now: number, level: LogLevel, fields: Fields, message: string): string {

@@ -14,11 +14,16 @@ export type Database = DatabaseSync;
 export function openDatabase(path: string, migrations: readonly string[]): Database {
   if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const database = new DatabaseSync(path);
-  database.exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000; PRAGMA cache_size=-512; PRAGMA journal_size_limit=1048576;");
+  database.exec(
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000; PRAGMA cache_size=-512; PRAGMA journal_size_limit=1048576;",
+  );
   const { user_version: version } = database.prepare("PRAGMA user_version").get() as { user_version: number };
   if (version > migrations.length) {
     database.close();
-    throw new AppError("STORE_TOO_NEW", `Cannot open "${path}": it was written by a newer version (schema ${version}, this program knows ${migrations.length})`);
+    throw new AppError(
+      "STORE_TOO_NEW",
+      `Cannot open "${path}": it was written by a newer version (schema ${version}, this program knows ${migrations.length})`,
+    );
   }
   for (let next = version; next < migrations.length; next++) {
     transaction(database, () => {

@@ -16,7 +16,8 @@ export async function runTogether(
       await loop(signal);
       if (!signal.aborted) failure ??= new AppError("LOOP_ENDED", `Loop "${name}" ended although nobody stopped it`);
     } catch (error) {
-      if (!(signal.aborted && isAbort(error))) failure ??= new AppError("LOOP_FAILED", `Loop "${name}" failed`, { cause: error });
+      if (!(signal.aborted && isAbort(error)))
+        failure ??= new AppError("LOOP_FAILED", `Loop "${name}" failed`, { cause: error });
     } finally {
       group.abort();
     }

@@ -1,0 +1,110 @@
+/**
+ * Worker ⇄ cluster, over the cluster's MQTT broker: the topic table. Retained topics are the desired state.
+ * | topic                          | writer  | QoS | retained | payload          |
+ * | workers/<id>/desired/<instance> | cluster | 1 | yes (empty = withdrawn) | DesiredInstance |
+ * | workers/<id>/manifest           | cluster | 1 | yes      | Manifest         |
+ * | workers/<id>/logs/request       | cluster | 0 | no       | LogRequest       |
+ * | workers/<id>/report             | worker  | 1 | no       | WorkerReport     |
+ * | workers/<id>/presence           | worker  | 1 | yes, also as last will | Presence |
+ * | workers/<id>/logs/data          | worker  | 0 | no       | LogData          |
+ */
+import * as z from "zod/mini";
+import { WorkerInfo } from "./capacity.ts";
+import { Assignment, InstanceReport } from "./instance.ts";
+import { InstanceId } from "./names.ts";
+
+export const topics = {
+  desired: (worker: string, instance: string) => `workers/${worker}/desired/${instance}`,
+  desiredOf: (worker: string) => `workers/${worker}/desired/+`,
+  manifest: (worker: string) => `workers/${worker}/manifest`,
+  logRequest: (worker: string) => `workers/${worker}/logs/request`,
+  report: (worker: string) => `workers/${worker}/report`,
+  presence: (worker: string) => `workers/${worker}/presence`,
+  logData: (worker: string) => `workers/${worker}/logs/data`,
+} as const;
+
+export type WorkerTopic =
+  | { readonly kind: "desired"; readonly workerId: string; readonly instanceId: string }
+  | { readonly kind: "manifest" | "logRequest" | "report" | "presence" | "logData"; readonly workerId: string };
+
+const TOPIC =
+  /^workers\/([0-9a-f]{24})\/(?:(manifest|report|presence)|desired\/([0-9a-f]{24}-\d{1,9})|logs\/(request|data))$/;
+
+export function parseTopic(topic: string): WorkerTopic | undefined {
+  const match = TOPIC.exec(topic);
+  if (!match) return undefined;
+  const [, workerId, plain, instanceId, logs] = match;
+  if (instanceId) return { kind: "desired", workerId: workerId!, instanceId };
+  if (logs) return { kind: logs === "request" ? "logRequest" : "logData", workerId: workerId! };
+  return { kind: plain as "manifest" | "report" | "presence", workerId: workerId! };
+}
+
+/** What the worker must run; `request` stays at the cluster. */
+export const DesiredInstance = z.omit(Assignment, { request: true });
+export type DesiredInstance = z.infer<typeof DesiredInstance>;
+
+/** The whole set, so that a worker knows what is *not* wanted any more. Published after the desired topics it lists. */
+export const Manifest = z.object({
+  revision: z.int(),
+  instances: z.array(z.object({ instanceId: InstanceId, generation: z.int() })),
+});
+export type Manifest = z.infer<typeof Manifest>;
+
+export const WorkerReport = z.object({
+  /** Consecutive within one connection, from 1; 1 is full. A gap makes the cluster wait for the next full report. */
+  sequence: z.int(),
+  full: z.boolean(),
+  /** Manifest revision that the worker has taken over. */
+  manifest: z.int(),
+  info: z.optional(WorkerInfo),
+  /** Measured, 0–100. */
+  cpuPercent: z.number(),
+  memoryPercent: z.number(),
+  instances: z.array(InstanceReport),
+  removed: z.array(InstanceId),
+});
+export type WorkerReport = z.infer<typeof WorkerReport>;
+
+export const Presence = z.object({ online: z.boolean() });
+
+export const LogRequest = z.discriminatedUnion("type", [
+  z.object({
+    type: z.literal("open"),
+    stream: z.string(),
+    instanceId: InstanceId,
+    follow: z.boolean(),
+    tailLines: z.int(),
+  }),
+  z.object({ type: z.literal("close"), stream: z.string() }),
+]);
+export type LogRequest = z.infer<typeof LogRequest>;
+
+export const LogData = z.object({
+  stream: z.string(),
+  /** UTF-8 text, at most 32 KiB. */
+  chunk: z.optional(z.string()),
+  /** Present in the last message of a stream; an empty string means that it simply ended. */
+  end: z.optional(z.string()),
+});
+export type LogData = z.infer<typeof LogData>;
+
+/** A worker sends at least this often, so that silence means something. */
+export const HEARTBEAT_MS = 10_000;
+
+/** POST /api/node/register on the cluster's join port. */
+export const RegisterRequest = z.looseObject({
+  protocol: z.int(),
+  /** The worker's own secret: its identity, and its MQTT password. Kept by the cluster as a digest. */
+  key: z.string().check(z.minLength(32), z.maxLength(200)),
+  /** Needed the first time only. */
+  joinToken: z.optional(z.string()),
+  info: WorkerInfo,
+});
+export type RegisterRequest = z.infer<typeof RegisterRequest>;
+
+export const RegisterResponse = z.object({
+  id: z.string(),
+  MQTT_BROKER_PORT: z.string(),
+  clusterName: z.string(),
+});
+export type RegisterResponse = z.infer<typeof RegisterResponse>;

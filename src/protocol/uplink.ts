@@ -1,0 +1,64 @@
+/**
+ * Cluster ⇄ root, over one WebSocket that the cluster dials at `UPLINK_PATH` of the root's API port.
+ * Messages are states, not commands: everything at connect, changes with consecutive revisions after; a gap asks for everything again.
+ */
+import * as z from "zod/mini";
+import { Aggregate } from "./capacity.ts";
+import { Assignment, InstanceReport } from "./instance.ts";
+import { InstanceId, Name } from "./names.ts";
+
+export const PROTOCOL_VERSION = 1;
+export const UPLINK_PATH = "/api/uplink";
+/** Either side closes a link on which nothing was heard for this long; each side pings at a third of it. */
+export const UPLINK_SILENCE_MS = 30_000;
+
+export const Hello = z.object({
+  type: z.literal("hello"),
+  protocol: z.int(),
+  version: z.string(),
+  clusterName: Name,
+  location: z.string().check(z.maxLength(200)),
+  /** The cluster's own secret: its identity. Kept by the root as a digest. */
+  key: z.string().check(z.minLength(32), z.maxLength(200)),
+  /** Needed the first time only. */
+  joinToken: z.optional(z.string()),
+});
+
+export const ClusterMessage = z.discriminatedUnion("type", [
+  Hello,
+  z.object({
+    type: z.literal("report"),
+    revision: z.int(),
+    /** True: `instances` is all there is. False: only what changed since the revision before. */
+    full: z.boolean(),
+    aggregate: z.optional(Aggregate),
+    instances: z.array(InstanceReport),
+    removed: z.array(InstanceId),
+  }),
+  z.object({ type: z.literal("resync") }),
+  z.object({ type: z.literal("log.data"), stream: z.string(), chunk: z.string() }),
+  z.object({ type: z.literal("log.end"), stream: z.string(), error: z.optional(z.string()) }),
+]);
+export type ClusterMessage = z.infer<typeof ClusterMessage>;
+
+export const RootMessage = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("welcome"), protocol: z.int(), clusterId: z.string() }),
+  z.object({ type: z.literal("refused"), code: z.string(), message: z.string() }),
+  z.object({
+    type: z.literal("desired"),
+    revision: z.int(),
+    full: z.boolean(),
+    assignments: z.array(Assignment),
+    removed: z.array(InstanceId),
+  }),
+  z.object({ type: z.literal("resync") }),
+  z.object({
+    type: z.literal("log.open"),
+    stream: z.string(),
+    instanceId: InstanceId,
+    follow: z.boolean(),
+    tailLines: z.int(),
+  }),
+  z.object({ type: z.literal("log.close"), stream: z.string() }),
+]);
+export type RootMessage = z.infer<typeof RootMessage>;
