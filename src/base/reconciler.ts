@@ -3,7 +3,7 @@
  * `trigger()` asks for a pass (bursts are debounced into one), a pass also runs every `resyncMs`,
  * and a failed pass is repeated with back-off and jitter. Nothing starts before `run()`.
  */
-import { type Clock, systemClock } from "./clock.ts";
+import { type Clock, pause, systemClock } from "./clock.ts";
 import { isAbort } from "./errors.ts";
 import type { Logger } from "./log.ts";
 import { jitter } from "./random.ts";
@@ -53,12 +53,12 @@ export class Reconciler {
         pauseMs = jitter(backoffMs(failures, backoff));
         log.warn({ loop: name, failures, retryInMs: pauseMs, error }, "reconcile pass failed");
         // A trigger must not defeat the back-off: the failing pass would spin.
-        await this.#clock.sleep(pauseMs, { signal }).catch(() => {});
+        await pause(this.#clock, pauseMs, signal);
         this.#wanted = true;
         continue;
       }
       await this.#pause(pauseMs, signal);
-      if (debounceMs > 0 && !signal.aborted) await this.#clock.sleep(debounceMs, { signal }).catch(() => {});
+      if (debounceMs > 0 && !signal.aborted) await pause(this.#clock, debounceMs, signal);
     }
   }
 
@@ -67,7 +67,7 @@ export class Reconciler {
     if (this.#wanted || signal.aborted) return;
     const woken = new AbortController();
     this.#wake = () => woken.abort();
-    await this.#clock.sleep(ms, { signal: AbortSignal.any([signal, woken.signal]) }).catch(() => {});
+    await pause(this.#clock, ms, AbortSignal.any([signal, woken.signal]));
     this.#wake = undefined;
   }
 }

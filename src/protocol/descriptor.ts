@@ -52,13 +52,11 @@ export const MicroserviceDescriptor = z.looseObject({
   microserviceID: z.optional(z.string()),
   microservice_name: Name,
   microservice_namespace: Name,
-  virtualization: z
-    .string()
-    .check(
-      z.regex(/^[a-zA-Z0-9_.-]{1,40}$/, {
-        error: (issue) => `${quote(issue.input)} is not a virtualization, for example container`,
-      }),
-    ),
+  virtualization: z.string().check(
+    z.regex(/^[a-zA-Z0-9_.-]{1,40}$/, {
+      error: (issue) => `${quote(issue.input)} is not a virtualization, for example container`,
+    }),
+  ),
   code: z.string().check(z.trim(), z.minLength(1, { error: "must name an image" }), z.maxLength(1000)),
   /** MB; 0 or absent reserves and limits nothing. */
   memory: z.optional(count(MAX_MEMORY_MB)),
