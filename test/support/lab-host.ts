@@ -26,6 +26,13 @@ export interface Outcome {
   readonly stderr: string;
 }
 
+export interface RunOptions {
+  readonly timeoutMs?: number;
+  readonly env?: Record<string, string>;
+  /** Its output goes to our own, and is not in the outcome. */
+  readonly show?: boolean;
+}
+
 export interface Running {
   readonly child: ChildProcess;
   /** Process id as this machine sees it. */
@@ -44,7 +51,7 @@ export interface LabHost {
   readonly folder: string;
   readonly initPid: number;
   /** Runs a program inside to its end; never throws for an exit code. */
-  run(args: readonly string[], options?: { timeoutMs?: number; env?: Record<string, string> }): Promise<Outcome>;
+  run(args: readonly string[], options?: RunOptions): Promise<Outcome>;
   /** Runs a program inside and lets it run; its output goes to `<folder>/<label>.log`. */
   start(label: string, args: readonly string[], env?: Record<string, string>): Running;
   /** `bin/oak <args>` inside. */
@@ -127,9 +134,10 @@ function makeHost(
       { ...options, env: { ...cleanEnvironment(), HOME: "/root", ...env } },
     );
 
-  const run: LabHost["run"] = (args, { timeoutMs = 120_000, env = {} } = {}) =>
+  const run: LabHost["run"] = (args, { timeoutMs = 120_000, env = {}, show = false } = {}) =>
     new Promise((resolve, reject) => {
-      const child = enter(args, env, { stdio: ["ignore", "pipe", "pipe"], timeout: timeoutMs, killSignal: "SIGKILL" });
+      const output = show ? "inherit" : "pipe";
+      const child = enter(args, env, { stdio: ["ignore", output, output], timeout: timeoutMs, killSignal: "SIGKILL" });
       let stdout = "";
       let stderr = "";
       child.stdout?.setEncoding("utf8").on("data", (text: string) => (stdout += text));
