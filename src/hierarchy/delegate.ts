@@ -16,8 +16,10 @@ export interface Delegated {
   readonly pinnedTo?: readonly string[] | undefined;
   /** Children not to try now, with the reason. */
   readonly excluded?: ReadonlyMap<string, string> | undefined;
-  /** Set when the child that has it must give it up (it declined, failed it too often, or let a deadline pass). */
+  /** Why the child that has it must give it up, whether or not another can take it (it declined). */
   readonly takeBack?: string | undefined;
+  /** Why another child should have it, if one can take it (failed too often here, or a deadline passed). */
+  readonly moveIfPossible?: string | undefined;
 }
 
 export type DelegateStep =
@@ -41,15 +43,19 @@ export function delegate({ instances, candidates, lost, strategy }: DelegateInpu
   for (const instance of instances) {
     const { instanceId, childId, request, pinnedTo } = instance;
     const excluded = new Map(instance.excluded);
+    const mustGo = childId === undefined ? undefined : (instance.takeBack ?? (byId.has(childId) ? undefined : "gone"));
+    const mayGo = childId !== undefined && lost.has(childId) ? "not heard from for too long" : instance.moveIfPossible;
+    const reason = mustGo ?? mayGo;
     if (childId !== undefined) {
-      const reason =
-        instance.takeBack ??
-        (lost.has(childId) ? "not heard from for too long" : byId.has(childId) ? undefined : "gone");
       if (reason === undefined) continue;
-      steps.push({ do: "takeBack", instanceId, childId, reason });
       excluded.set(childId, reason);
     }
     const decision = schedule(request, [...byId.values()], { strategy, pinnedTo, excluded });
+    if (childId !== undefined) {
+      // A child that is only silent may still run it: it keeps what nobody else can take.
+      if (!decision.placed && mustGo === undefined) continue;
+      steps.push({ do: "takeBack", instanceId, childId, reason: reason! });
+    }
     if (!decision.placed) {
       steps.push({ do: "refuse", instanceId, verdicts: decision.verdicts });
       continue;

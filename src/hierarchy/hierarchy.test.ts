@@ -66,7 +66,7 @@ test("an instance that sits well is left alone", () => {
   assert.deepEqual(steps, []);
 });
 
-test("what a lost child had goes to another child, never back to the lost one", () => {
+test("what a lost child had goes to another child, and stays where it is when nobody else can take it", () => {
   const instances = [{ instanceId: "i", request: request(), childId: "a" }];
   const moved = delegate({
     instances,
@@ -85,10 +85,19 @@ test("what a lost child had goes to another child, never back to the lost one", 
     lost: new Set(["a"]),
     strategy: "best-fit",
   });
-  assert.deepEqual(
-    stuck.map((step) => step.do),
-    ["takeBack", "refuse"],
-  );
+  assert.deepEqual(stuck, []);
+});
+
+test("what a child declined is taken back although nobody else can take it; a wish to move is not enough for that", () => {
+  const ask = (why: object) =>
+    delegate({
+      instances: [{ instanceId: "i", request: request(), childId: "a", ...why }],
+      candidates: [child("a", 1000, 1000)],
+      lost: none,
+      strategy: "best-fit",
+    }).map((step) => step.do);
+  assert.deepEqual(ask({ takeBack: "declined" }), ["takeBack", "refuse"]);
+  assert.deepEqual(ask({ moveIfPossible: "failed too often" }), []);
 });
 
 test("two instances with one host port go to two children, and a third is refused", () => {
