@@ -1,0 +1,161 @@
+/** The worker's end of its link: registers, keeps the MQTT connection, and hands on what arrives. Bad input is logged and dropped. */
+import type * as z from "zod/mini";
+import { type Clock, pause } from "../base/clock.ts";
+import { AppError, describeError, hasCode } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import { jitter } from "../base/random.ts";
+import { backoffMs } from "../base/retry.ts";
+import { describeProblems, validate } from "../base/validation.ts";
+import {
+  DesiredInstance,
+  type LogData,
+  LogRequest,
+  Manifest,
+  parseTopic,
+  topics,
+  type WorkerReport,
+} from "../protocol/mqtt.ts";
+import { MqttClient, type MqttMessage } from "../transport/mqtt-client.ts";
+import type { Credentials } from "./registration.ts";
+
+const REGISTER_BACKOFF = { firstMs: 500, maxMs: 15_000 };
+/** A refusal ends by an operator's hand, if at all. */
+const REFUSED_BACKOFF = { firstMs: 5000, maxMs: 60_000 };
+
+export interface ClusterLinkParts {
+  readonly register: (signal: AbortSignal) => Promise<Credentials>;
+  readonly host: string;
+  readonly on: {
+    readonly instance: (instance: DesiredInstance) => void;
+    readonly cleared: (instanceId: string) => void;
+    readonly manifest: (manifest: Manifest) => void;
+    readonly logRequest: (request: LogRequest) => void;
+    readonly connected: () => void;
+    /** What arrives from now on belongs to another connection. */
+    readonly disconnected: () => void;
+  };
+  readonly log: Logger;
+  readonly clock: Clock;
+}
+
+export class ClusterLink {
+  readonly #parts: ClusterLinkParts;
+  #client: { readonly mqtt: MqttClient; readonly id: string } | undefined;
+
+  constructor(parts: ClusterLinkParts) {
+    this.#parts = parts;
+  }
+
+  get isConnected(): boolean {
+    return this.#client?.mqtt.isConnected ?? false;
+  }
+
+  /** Resolves when the broker has it. @throws AppError MQTT_OFFLINE */
+  async report(report: WorkerReport): Promise<void> {
+    await this.#publish((id) => ({ topic: topics.report(id), payload: JSON.stringify(report), qos: 1, retain: false }));
+  }
+
+  /** @throws AppError MQTT_OFFLINE */
+  async sendLog(part: LogData): Promise<void> {
+    await this.#publish((id) => ({ topic: topics.logData(id), payload: JSON.stringify(part), qos: 0, retain: false }));
+  }
+
+  /** Registers and connects, again and again, until `signal` aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const credentials = await this.#register(signal);
+      if (!credentials) return;
+      try {
+        await this.#connect(credentials, signal);
+      } catch (error) {
+        if (!hasCode(error, "MQTT_UNAUTHORIZED")) throw error;
+        this.#parts.log.warn({ error }, "cluster does not know this worker any more; registering again");
+        await pause(this.#parts.clock, jitter(REGISTER_BACKOFF.firstMs), signal);
+      } finally {
+        this.#client = undefined;
+      }
+    }
+  }
+
+  async #register(signal: AbortSignal): Promise<Credentials | undefined> {
+    const { register, log, clock } = this.#parts;
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        const credentials = await register(signal);
+        log.info({ cluster: credentials.clusterName, id: credentials.id }, "registered at cluster");
+        return credentials;
+      } catch (error) {
+        if (signal.aborted) break;
+        failures += 1;
+        const isRefused = hasCode(error, "JOIN_REFUSED");
+        const retryInMs = jitter(backoffMs(failures, isRefused ? REFUSED_BACKOFF : REGISTER_BACKOFF));
+        const fields = { reason: describeError(error), failures, retryInMs };
+        if (isRefused) log.error(fields, "cluster refuses this worker: give it a fresh join token");
+        else log.warn(fields, "cannot register at cluster");
+        await pause(clock, retryInMs, signal);
+      }
+    }
+    return undefined;
+  }
+
+  async #connect({ id, key, mqttPort }: Credentials, signal: AbortSignal): Promise<void> {
+    const { host, on, log, clock } = this.#parts;
+    const presence = (online: boolean): MqttMessage => ({
+      ...{ topic: topics.presence(id), payload: JSON.stringify({ online }) },
+      ...{ qos: 1, retain: true },
+    });
+    const mqtt: MqttClient = new MqttClient({
+      ...{ host, port: mqttPort, clientId: id, username: id, password: key },
+      will: presence(false),
+      farewell: presence(false),
+      subscriptions: [
+        { topic: topics.desiredOf(id), qos: 1 },
+        { topic: topics.manifest(id), qos: 1 },
+        { topic: topics.logRequest(id), qos: 0 },
+      ],
+      onMessage: (topic, payload) => this.#receive(topic, payload),
+      onConnected: () => {
+        mqtt
+          .publish(presence(true), { resend: false })
+          .catch((error: unknown) => log.debug({ error }, "presence not delivered"));
+        on.connected();
+      },
+      onDisconnected: () => on.disconnected(),
+      ...{ log, clock },
+    });
+    this.#client = { mqtt, id };
+    await mqtt.run(signal);
+  }
+
+  #receive(topic: string, payload: Buffer): void {
+    const { on, log } = this.#parts;
+    const parsed = parseTopic(topic);
+    try {
+      switch (parsed?.kind) {
+        case "desired":
+          if (payload.length === 0) on.cleared(parsed.instanceId);
+          else on.instance(read(DesiredInstance, payload));
+          break;
+        case "manifest":
+          on.manifest(read(Manifest, payload));
+          break;
+        case "logRequest":
+          on.logRequest(read(LogRequest, payload));
+          break;
+      }
+    } catch (error) {
+      log.warn({ topic, reason: describeError(error) }, "mqtt message dropped");
+    }
+  }
+
+  async #publish(message: (id: string) => MqttMessage): Promise<void> {
+    if (!this.#client) throw new AppError("MQTT_OFFLINE", "There is no connection to the cluster");
+    await this.#client.mqtt.publish(message(this.#client.id), { resend: false });
+  }
+}
+
+function read<T extends z.ZodMiniType>(schema: T, payload: Buffer): z.output<T> {
+  const checked = validate(schema, JSON.parse(payload.toString()));
+  if (!checked.ok) throw new AppError("MESSAGE_INVALID", describeProblems(checked.problems));
+  return checked.value;
+}

@@ -1,0 +1,187 @@
+/**
+ * What the worker knows of its instances beyond containers and sandboxes: status and its reason, for the report; failures and
+ * progress of the way to running, for the plan. Lives in memory: after a restart of the agent it is learnt again.
+ */
+import type { Clock } from "../base/clock.ts";
+import { AppError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import { type InstanceReport, type InstanceStatus, mayFollow } from "../protocol/instance.ts";
+import type { WorkerReport } from "../protocol/mqtt.ts";
+import type { DesiredSet } from "./desired.ts";
+import type { Completions } from "./desired-file.ts";
+
+export interface InstanceRecord {
+  readonly instanceId: string;
+  readonly generation: number;
+  readonly status: InstanceStatus;
+  readonly detail: string;
+  /** Epoch ms. */
+  readonly since: number;
+  readonly restarts: number;
+  readonly exitCode?: number | undefined;
+  readonly startedAt?: number | undefined;
+  readonly logTail?: string | undefined;
+  readonly cpuPercent?: number | undefined;
+  readonly memoryBytes?: number | undefined;
+  /** No longer desired: only its removal is left. */
+  readonly isWithdrawn: boolean;
+  /** In a row; what the back-off grows with. */
+  readonly failures: number;
+  /** Monotonic ms before which nothing is tried. */
+  readonly notBefore: number;
+  /** Monotonic ms since when the container runs, as far as this agent has seen. */
+  readonly runningSince?: number | undefined;
+  /** The image was made present for the next start. */
+  readonly hasImage: boolean;
+  /** Generation whose host ports are published; undefined: not known. */
+  readonly ports: number | "none" | undefined;
+  /** `exitedAt` of the container's end that has been dealt with. */
+  readonly endNotedAt?: number | undefined;
+}
+
+export type Change = Partial<Omit<InstanceRecord, "instanceId" | "generation" | "since">>;
+
+const REPORTED = ["status", "detail", "restarts", "exitCode", "startedAt", "logTail"] as const;
+
+export class Instances {
+  readonly #records = new Map<string, InstanceRecord>();
+  readonly #log: Logger;
+  readonly #clock: Clock;
+  readonly #onChange: () => void;
+  #changed = new Set<string>();
+  #removed = new Set<string>();
+  #problem: string | undefined;
+  /** Of the desired set whose instances all have their records here, and all that must go as well. */
+  #revision = 0;
+
+  /** @param options.onChange something that the cluster should hear of soon */
+  constructor(options: { log: Logger; clock: Clock; onChange: () => void }) {
+    this.#log = options.log;
+    this.#clock = options.clock;
+    this.#onChange = options.onChange;
+  }
+
+  get records(): ReadonlyMap<string, InstanceRecord> {
+    return this.#records;
+  }
+
+  /** Why nothing can be done at the moment, whatever the instance; shown with every detail. */
+  set problem(problem: string | undefined) {
+    if (problem === this.#problem) return;
+    this.#problem = problem;
+    for (const instanceId of this.#records.keys()) this.#changed.add(instanceId);
+    this.#onChange();
+  }
+
+  /** Gives every desired instance, and everything found that is not desired, its record. */
+  sync(desired: DesiredSet, completed: Completions, found: Iterable<string>): void {
+    for (const [instanceId, { generation }] of desired.instances) {
+      const record = this.#records.get(instanceId);
+      if (record?.generation === generation && !record.isWithdrawn) continue;
+      const isDone = completed[instanceId]?.generation === generation;
+      // A new life, not a transition of the old one.
+      this.#records.delete(instanceId);
+      this.#put({
+        ...this.#fresh(instanceId, generation),
+        ...(isDone ? { status: "COMPLETED", detail: "ended with exit code 0", exitCode: 0 } : {}),
+        ports: record?.ports,
+      });
+    }
+    for (const instanceId of new Set([...this.#records.keys(), ...found])) {
+      const record = this.#records.get(instanceId) ?? this.#fresh(instanceId, 0);
+      if (desired.instances.has(instanceId) || record.isWithdrawn) continue;
+      this.#put({
+        ...record,
+        isWithdrawn: true,
+        detail: "not wanted any more: being removed",
+        notBefore: 0,
+        failures: 0,
+      });
+    }
+    if (this.#revision === desired.revision) return;
+    this.#revision = desired.revision;
+    this.#onChange();
+  }
+
+  /** @param generation of the work that found this out: a record of another generation is not touched. */
+  update(instanceId: string, generation: number | undefined, change: Change): void {
+    const record = this.#records.get(instanceId);
+    if (!record || (generation !== undefined && record.generation !== generation)) return;
+    this.#put({ ...record, ...change });
+  }
+
+  /** Measurements go with the next report; they do not cause one. */
+  measure(instanceId: string, usage: { cpuPercent: number; memoryBytes: number } | undefined): void {
+    const record = this.#records.get(instanceId);
+    if (!record || (record.cpuPercent === usage?.cpuPercent && record.memoryBytes === usage?.memoryBytes)) return;
+    this.#records.set(instanceId, { ...record, cpuPercent: usage?.cpuPercent, memoryBytes: usage?.memoryBytes });
+    this.#changed.add(instanceId);
+  }
+
+  forget(instanceId: string): void {
+    this.#records.delete(instanceId);
+    this.#changed.delete(instanceId);
+    this.#removed.add(instanceId);
+    this.#log.info({ instanceId }, "instance removed");
+    this.#onChange();
+  }
+
+  /** What is to be reported since the last call; everything with `all`. */
+  takeReport(all: boolean): Pick<WorkerReport, "manifest" | "instances" | "removed"> {
+    const ids = all ? [...this.#records.keys()] : [...this.#changed];
+    const removed = [...this.#removed].filter((instanceId) => !this.#records.has(instanceId));
+    this.#changed = new Set();
+    this.#removed = new Set();
+    const records = ids.flatMap((instanceId) => this.#records.get(instanceId) ?? []);
+    return { manifest: this.#revision, instances: records.map((record) => report(record, this.#problem)), removed };
+  }
+
+  #put(record: InstanceRecord): void {
+    const { instanceId, generation } = record;
+    const before = this.#records.get(instanceId);
+    const isSame = before?.generation === generation;
+    if (isSame && !mayFollow(before.status, record.status)) {
+      throw new AppError(
+        "STATUS_ILLEGAL",
+        `Instance "${instanceId}" cannot go from ${before.status} to ${record.status}`,
+      );
+    }
+    const { status, detail } = record;
+    if (before?.status !== status) this.#log.info({ instanceId, generation, status, detail }, "instance status");
+    const since = isSame && before.status === status ? before.since : this.#clock.now();
+    this.#records.set(instanceId, { ...record, since });
+    if (isSame && REPORTED.every((field) => before[field] === record[field])) return;
+    this.#changed.add(instanceId);
+    this.#onChange();
+  }
+
+  #fresh(instanceId: string, generation: number): InstanceRecord {
+    return {
+      instanceId,
+      generation,
+      status: "NODE_SCHEDULED",
+      detail: "waiting for its turn on the worker",
+      since: this.#clock.now(),
+      restarts: 0,
+      isWithdrawn: false,
+      failures: 0,
+      notBefore: 0,
+      hasImage: false,
+      ports: undefined,
+    };
+  }
+}
+
+function report(record: InstanceRecord, problem: string | undefined): InstanceReport {
+  const { instanceId, generation, status, detail, since, restarts } = record;
+  const { exitCode, startedAt, logTail, cpuPercent, memoryBytes } = record;
+  return {
+    ...{ instanceId, generation, status, since, restarts },
+    detail: problem ? `${detail} (${problem})` : detail,
+    ...(exitCode === undefined ? {} : { exitCode }),
+    ...(startedAt === undefined ? {} : { startedAt }),
+    ...(logTail === undefined ? {} : { logTail }),
+    ...(cpuPercent === undefined ? {} : { cpuPercent }),
+    ...(memoryBytes === undefined ? {} : { memoryBytes }),
+  };
+}

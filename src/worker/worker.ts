@@ -1,0 +1,168 @@
+/**
+ * The worker, wired by hand. Its loops:
+ * - instances: desired set × containers → steps, one at a time for an instance (`engine.ts`, `plan.ts`, `apply.ts`)
+ * - runtime events: exits and OOM kills wake the former
+ * - cluster link: registration, then MQTT; desired state comes in (`desired.ts`), reports go out (`reporter.ts`)
+ * - desired file: the desired set on disk, so that a boot without link starts everything
+ * - usage: figures of the instances, and log rotation
+ * - log streams: logs on request
+ * Ending them leaves instances running: the next worker adopts them.
+ */
+import { join } from "node:path";
+import { type Clock, deadline } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import { runTogether } from "../base/task-group.ts";
+import type { Network } from "../net/network.ts";
+import type { WorkerInfo } from "../protocol/capacity.ts";
+import type { ContainerRuntime } from "../runtime/container-runtime.ts";
+import { HttpClient } from "../transport/http-client.ts";
+import { MachineLoad, measureMachine, ociArchitecture, ownAddress } from "./capacity.ts";
+import { ClusterLink } from "./cluster-link.ts";
+import { DesiredAssembly } from "./desired.ts";
+import { DesiredFile } from "./desired-file.ts";
+import { Engine } from "./engine.ts";
+import { Instances } from "./instances.ts";
+import { LogStreams } from "./log-streams.ts";
+import { InstanceLogs } from "./logs.ts";
+import { NoNetwork } from "./no-network.ts";
+import { register, tokenFromFile } from "./registration.ts";
+import { Reporter } from "./reporter.ts";
+import type { WorkerSettings } from "./settings.ts";
+import { UsageMeter } from "./usage.ts";
+
+const MIB = 1024 * 1024;
+const VERSION_TIMEOUT_MS = 3000;
+
+export interface WorkerDeps {
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly runtime: ContainerRuntime;
+  readonly network: Network;
+  /** Makes a join token; goes before `joinTokenFile`. */
+  readonly clusterToken?: () => Promise<string>;
+  /** Of this program, for the cluster to show. */
+  readonly version?: string;
+}
+
+export interface WorkerRole {
+  /** Works until `signal` aborts. Instances run on. */
+  run(signal: AbortSignal): Promise<void>;
+  /** The link to the cluster is up for the first time. */
+  readonly ready: Promise<void>;
+}
+
+/** @throws AppError SERVER_URL_INVALID for the cluster's URL */
+export function createWorker(settings: WorkerSettings, deps: WorkerDeps): WorkerRole {
+  const { runtime, clock } = deps;
+  const log = deps.log.child({ role: "worker" });
+  const network = settings.net === "off" ? new NoNetwork() : deps.network;
+  const http = new HttpClient(settings.clusterUrl);
+  const host = http.server.hostname.replace(/^\[|\]$/g, "");
+  const ready = Promise.withResolvers<void>();
+  const load = new MachineLoad();
+  const inState = (name: string) => join(settings.stateDir, name);
+
+  const desired = new DesiredAssembly();
+  const desiredFile = new DesiredFile({ path: inState("desired.json"), log });
+  const logs = new InstanceLogs({ folder: inState("logs") });
+  const instances = new Instances({ log, clock, onChange: () => reporter.trigger() });
+  const engine = new Engine({ runtime, network, desired, desiredFile, instances, logs, log, clock });
+  const info = (signal: AbortSignal) =>
+    describeWorker({ settings, runtime, host, version: deps.version ?? "unknown" }, signal);
+  const takenOver = (isNew: boolean) => {
+    if (!isNew || !desired.current) return;
+    engine.trigger();
+    desiredFile.keep(desired.current);
+  };
+  const { joinTokenFile } = settings;
+  const joinToken = deps.clusterToken ?? (joinTokenFile ? () => tokenFromFile(joinTokenFile, log) : undefined);
+  const link = new ClusterLink({
+    register: (signal) => register({ http, keyPath: inState("key"), joinToken, info }, signal),
+    host,
+    on: {
+      instance: (instance) => takenOver(desired.instance(instance)),
+      cleared: (instanceId) => desired.cleared(instanceId),
+      manifest: (manifest) => takenOver(desired.manifest(manifest)),
+      logRequest: (request) => logStreams.request(request),
+      connected: () => {
+        ready.resolve();
+        reporter.connected();
+      },
+      disconnected: () => {
+        desired.disconnected();
+        logStreams.closeAll();
+      },
+    },
+    ...{ log, clock },
+  });
+  const reporter = new Reporter({
+    ...{ instances, info, link, log, clock },
+    measure: () => load.measure(),
+  });
+  const logStreams = new LogStreams({
+    ...{ logs, log, clock },
+    isKnown: (instanceId) => instances.records.has(instanceId),
+    send: (part) => link.sendLog(part),
+  });
+  const usage = new UsageMeter({ runtime, containers: engine.containers, instances, logs, log, clock });
+
+  return {
+    ready: ready.promise,
+    async run(signal) {
+      const stored = await desiredFile.read();
+      if (stored) desired.restore(stored);
+      try {
+        await runTogether(
+          {
+            instances: (stop) => engine.run(stop),
+            "runtime events": (stop) => engine.watchEvents(stop),
+            "cluster link": (stop) => link.run(stop),
+            reports: (stop) => reporter.run(stop),
+            "desired file": (stop) => desiredFile.run(stop),
+            usage: (stop) => usage.run(stop),
+            "log streams": (stop) => logStreams.run(stop),
+          },
+          signal,
+        );
+      } finally {
+        await network.stop({ purge: false });
+      }
+    },
+  };
+}
+
+interface DescribeParts {
+  readonly settings: WorkerSettings;
+  readonly runtime: ContainerRuntime;
+  readonly host: string;
+  readonly version: string;
+}
+
+async function describeWorker(
+  { settings, runtime, host, version }: DescribeParts,
+  signal: AbortSignal,
+): Promise<WorkerInfo> {
+  const machine = await measureMachine(settings.memoryReserve * MIB);
+  return {
+    hostname: settings.hostname,
+    architecture: ociArchitecture(),
+    ...machine,
+    gpus: 0,
+    virtualization: ["container"],
+    publicIp: settings.publicIp ?? (await ownAddress(host)),
+    runtime: await runtimeName(runtime, signal),
+    version,
+    labels: settings.labels,
+  };
+}
+
+/** A runtime that is away for a moment must not keep the worker from its cluster. */
+async function runtimeName(runtime: ContainerRuntime, signal: AbortSignal): Promise<string> {
+  try {
+    const { name, version } = await runtime.version(deadline(VERSION_TIMEOUT_MS, signal));
+    return `${name} ${version}`;
+  } catch {
+    signal.throwIfAborted();
+    return "unavailable";
+  }
+}
