@@ -32,6 +32,12 @@ export function deadline(timeoutMs: number, signal?: AbortSignal): AbortSignal {
   return signal ? AbortSignal.any([signal, timeout]) : timeout;
 }
 
+/** Calls `onEnd` after `ms`, unless the function that it returns is called before. For limits set thousands of times: a signal costs kilobytes. */
+export function startTimer(ms: number, onEnd: () => void): () => void {
+  const timer = setTimeout(onEnd, ms);
+  return () => clearTimeout(timer);
+}
+
 /** Waits `ms`, or less when the signal aborts; never rejects. For loops that look at the signal themselves. */
 export async function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
   try {

@@ -42,7 +42,8 @@ export function transaction<T>(database: Database, work: () => T): T {
     database.exec("COMMIT");
     return result;
   } catch (error) {
-    database.exec("ROLLBACK");
+    // A full disk may have rolled it back already; a second one would hide why.
+    if (database.isTransaction) database.exec("ROLLBACK");
     throw error;
   }
 }

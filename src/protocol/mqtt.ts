@@ -60,12 +60,15 @@ export const WorkerReport = z.object({
   /** Measured, 0–100. */
   cpuPercent: z.number(),
   memoryPercent: z.number(),
+  /** A full report lists every instance of which anything is left, withdrawn ones until they are gone; `generation` is the desired one's. */
   instances: z.array(InstanceReport),
+  /** Nothing is left of these; the cluster gives their capacity to others. */
   removed: z.array(InstanceId),
 });
 export type WorkerReport = z.infer<typeof WorkerReport>;
 
 export const Presence = z.object({ online: z.boolean() });
+export type Presence = z.infer<typeof Presence>;
 
 export const LogRequest = z.discriminatedUnion("type", [
   z.object({

@@ -1,0 +1,121 @@
+/** Clusters as the scheduler sees them, made of what they told and of what was handed to them since. Pure. */
+import { type Aggregate, type AggregateGroup, type Spread, upperBound } from "../protocol/capacity.ts";
+import { isTerminal, type PlacementRequest } from "../protocol/instance.ts";
+import type { Candidate, Quantities } from "../scheduler/candidate.ts";
+import type { Instance } from "./model.ts";
+import { canonicalVirtualization } from "./request.ts";
+
+/** A cluster as the root knows it at this moment. */
+export interface ClusterView {
+  readonly id: string;
+  readonly name: string;
+  readonly connected: boolean;
+  /** Epoch ms. */
+  readonly heardAt: number;
+  readonly aggregate?: Aggregate | undefined;
+  /** Instances, with their generation, whose needs the aggregate has already been reduced by. */
+  readonly counted: ReadonlyMap<string, number>;
+}
+
+/** By cluster, what it holds without having told so in its aggregate: a burst must not be handed the same room twice. */
+export function pendingOf(
+  instances: readonly Instance[],
+  clusters: readonly ClusterView[],
+  requestOf: (instance: Instance) => PlacementRequest | undefined,
+): Map<string, PlacementRequest[]> {
+  const pending = new Map<string, PlacementRequest[]>(clusters.map(({ id }) => [id, []]));
+  const countedBy = new Map(clusters.map(({ id, counted }) => [id, counted]));
+  for (const instance of instances) {
+    const { id, clusterId, generation, status } = instance;
+    if (clusterId === undefined || isTerminal(status) || status === "NO_WORKER_CAPACITY") continue;
+    if (countedBy.get(clusterId)?.get(id) === generation) continue;
+    const request = requestOf(instance);
+    if (request) pending.get(clusterId)?.push(request);
+  }
+  return pending;
+}
+
+/** @param architectures of the request; only workers of these count. Empty: all. */
+export function candidate(
+  cluster: ClusterView,
+  active: boolean,
+  pending: readonly PlacementRequest[],
+  architectures: readonly string[],
+): Candidate {
+  const { id, name, aggregate } = cluster;
+  const groups = aggregate ? groupsFor(aggregate, architectures) : [];
+  return {
+    id,
+    name,
+    active,
+    free: room(groups, pending),
+    total: meanTotal(groups),
+    architectures: Object.keys(aggregate?.byArchitecture ?? {}),
+    virtualization: [...new Set((aggregate?.virtualization ?? []).map(canonicalVirtualization))],
+    heldPorts: new Map(),
+  };
+}
+
+function groupsFor(aggregate: Aggregate, architectures: readonly string[]): readonly AggregateGroup[] {
+  if (architectures.length === 0) return [aggregate.all];
+  return architectures.flatMap((one) => aggregate.byArchitecture[one] ?? []);
+}
+
+/**
+ * What the roomiest worker may have, and never more than all workers have together after what is pending.
+ * Pending requests may have gone to workers of other architectures: then this is too low for a moment, never too high.
+ */
+function room(groups: readonly AggregateGroup[], pending: readonly PlacementRequest[]): Quantities {
+  const least = (pick: (group: AggregateGroup) => Spread, used: number) => {
+    const roomiest = Math.max(0, ...groups.map((group) => upperBound(pick(group), group.workers)));
+    const together = groups.reduce((sum, group) => sum + pick(group).sum, 0);
+    // The bound goes through a square root, whose last digits may be missing.
+    return Math.min(Math.round(roomiest), together - used);
+  };
+  const used = (pick: (request: PlacementRequest) => number) => pending.reduce((sum, one) => sum + pick(one), 0);
+  return {
+    cpuMillis: least(
+      (group) => group.cpuMillisFree,
+      used(({ cpuMillis }) => cpuMillis),
+    ),
+    memoryBytes: least(
+      (group) => group.memoryBytesFree,
+      used(({ memoryBytes }) => memoryBytes),
+    ),
+    gpus: least(
+      (group) => group.gpusFree,
+      used(({ gpus }) => gpus),
+    ),
+  };
+}
+
+/** Of one worker on average, since `free` is that of one worker. */
+function meanTotal(groups: readonly AggregateGroup[]): Quantities {
+  const workers = groups.reduce((sum, group) => sum + group.workers, 0);
+  const mean = (pick: (group: AggregateGroup) => number) =>
+    workers === 0 ? 0 : groups.reduce((sum, group) => sum + pick(group), 0) / workers;
+  return {
+    cpuMillis: mean((group) => group.cpuMillisTotal),
+    memoryBytes: mean((group) => group.memoryBytesTotal),
+    gpus: 0,
+  };
+}
+
+/** Whether something may fit now that did not fit then; measured load plays no part. */
+export function isRoomier(now: Aggregate | undefined, then: Aggregate | undefined): boolean {
+  if (!now) return false;
+  if (!then) return true;
+  const grew = (after: AggregateGroup, before: AggregateGroup | undefined) =>
+    !before ||
+    after.workers > before.workers ||
+    (["cpuMillisFree", "memoryBytesFree", "gpusFree"] as const).some(
+      (key) =>
+        after[key].sum > before[key].sum ||
+        upperBound(after[key], after.workers) > upperBound(before[key], before.workers) + 0.5,
+    );
+  return (
+    now.virtualization.some((one) => !then.virtualization.includes(one)) ||
+    Object.entries(now.byArchitecture).some(([name, group]) => grew(group, then.byArchitecture[name])) ||
+    grew(now.all, then.all)
+  );
+}

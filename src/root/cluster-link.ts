@@ -1,0 +1,47 @@
+import type { Aggregate } from "../protocol/capacity.ts";
+import type { RootMessage } from "../protocol/uplink.ts";
+import { DesiredSender, type Wanted } from "./desired-sender.ts";
+import type { LinkSocket } from "./link-socket.ts";
+import type { Cluster } from "./model.ts";
+import { ReportReceiver } from "./report-receiver.ts";
+
+/** An admitted cluster's link: what was told over it, in both directions. It ends with its socket; the next starts from nothing. */
+export class ClusterLink {
+  readonly cluster: Cluster;
+  readonly received = new ReportReceiver();
+  readonly #socket: LinkSocket;
+  readonly #desired = new DesiredSender();
+
+  constructor(cluster: Cluster, socket: LinkSocket) {
+    this.cluster = cluster;
+    this.#socket = socket;
+  }
+
+  get heardAt(): number {
+    return this.#socket.heardAt;
+  }
+
+  get aggregate(): Aggregate | undefined {
+    return this.received.aggregate;
+  }
+
+  send(message: RootMessage): void {
+    this.#socket.send(message);
+  }
+
+  /** Sends what has changed of the desired state, unless the link is congested: then later, and then all at once. */
+  publish(wanted: readonly Wanted[]): void {
+    if (this.#socket.isCongested()) return;
+    const message = this.#desired.next(wanted);
+    if (message) this.#socket.send(message);
+  }
+
+  /** The cluster has lost count: the next publish sends everything. */
+  resync(): void {
+    this.#desired.reset();
+  }
+
+  close(code: number, reason: string): void {
+    this.#socket.close(code, reason);
+  }
+}

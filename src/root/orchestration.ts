@@ -1,0 +1,27 @@
+/** What the API needs of the root's orchestration: to wake it, and to see what only it knows. */
+import type { Aggregate } from "../protocol/capacity.ts";
+import type { InstanceReport } from "../protocol/instance.ts";
+
+export interface Orchestration {
+  /** The desired state in the store has changed: place and send at once. */
+  trigger(): void;
+  /** Whether the cluster's link is open and not silent. */
+  isActive(clusterId: string): boolean;
+  /** The cluster's newest; undefined until it has reported since this root started. */
+  aggregateOf(clusterId: string): Aggregate | undefined;
+  /** Epoch ms of the last message of an open link. */
+  heardAt(clusterId: string): number | undefined;
+  /** The newest report, with the measured figures that the store does not keep. */
+  reportOf(instanceId: string): InstanceReport | undefined;
+  /**
+   * The instance's output, as text; ends with the container's log, or with the signal.
+   * @throws AppError NOT_FOUND when nothing runs under that id, UNAVAILABLE when its cluster or worker cannot be reached
+   */
+  openLog(
+    instanceId: string,
+    options: { readonly follow: boolean; readonly tailLines: number },
+    signal: AbortSignal,
+  ): AsyncIterable<string>;
+  /** Ends the link of a cluster that has been removed. */
+  disconnect(clusterId: string): void;
+}

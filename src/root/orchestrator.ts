@@ -1,0 +1,72 @@
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import type { Clock } from "../base/clock.ts";
+import { AppError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { ScheduleOptions } from "../scheduler/candidate.ts";
+import type { Changes } from "./changes.ts";
+import { Downlink } from "./downlink.ts";
+import { type LogRequest, LogStreams } from "./log-streams.ts";
+import type { Orchestration } from "./orchestration.ts";
+import { PlacementLoop } from "./placement.ts";
+import type { RegistrySecrets } from "./registry-secrets.ts";
+import type { RootStore } from "./store/root-store.ts";
+
+/** Wires links, placement and logs. `loops` are to run for as long as the root does; `accept` takes the HTTP server's upgrades. */
+export function createOrchestration(options: {
+  readonly store: RootStore;
+  readonly changes: Changes;
+  readonly registrySecrets: Pick<RegistrySecrets, "credentials">;
+  readonly strategy: ScheduleOptions["strategy"];
+  readonly clock: Clock;
+  readonly log: Logger;
+}): {
+  readonly orchestration: Orchestration;
+  readonly loops: Readonly<Record<string, (signal: AbortSignal) => Promise<void>>>;
+  readonly accept: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+} {
+  const logStreams = new LogStreams(options.clock);
+  const downlink: Downlink = new Downlink({ ...options, logStreams, onChange: () => placement.trigger() });
+  const placement = new PlacementLoop({ ...options, downlink });
+  return {
+    orchestration: {
+      trigger: () => placement.trigger(),
+      isActive: (clusterId) => downlink.link(clusterId) !== undefined,
+      aggregateOf: (clusterId) => downlink.aggregateOf(clusterId),
+      heardAt: (clusterId) => downlink.link(clusterId)?.heardAt,
+      reportOf: (instanceId) => downlink.reportOf(instanceId),
+      openLog: (instanceId, request, signal) =>
+        openLog({ ...options, downlink, logStreams }, { instanceId, ...request }, signal),
+      disconnect: (clusterId) => downlink.disconnect(clusterId),
+    },
+    loops: { downlink: (signal) => downlink.run(signal), placement: (signal) => placement.run(signal) },
+    accept: (request, socket, head) => downlink.accept(request, socket, head),
+  };
+}
+
+async function* openLog(
+  parts: { readonly store: RootStore; readonly downlink: Downlink; readonly logStreams: LogStreams },
+  request: LogRequest,
+  signal: AbortSignal,
+): AsyncGenerator<string, void, void> {
+  const { instanceId } = request;
+  const instances = await parts.store.instances({ serviceId: instanceId.split("-")[0]! });
+  const instance = instances.find(({ id }) => id === instanceId);
+  if (!instance) throw new AppError("NOT_FOUND", `There is no instance "${instanceId}"`, { details: { instanceId } });
+  if (instance.clusterId === undefined) {
+    throw new AppError("NOT_FOUND", `Instance "${instanceId}" has no output: it is ${instance.status}`, {
+      details: { instanceId },
+    });
+  }
+  const link = parts.downlink.link(instance.clusterId);
+  if (!link) {
+    throw new AppError(
+      "UNAVAILABLE",
+      `Cannot read the output of instance "${instanceId}": its cluster is not connected`,
+      {
+        details: { instanceId },
+      },
+    );
+  }
+  yield* parts.logStreams.open(link, request, signal);
+}

@@ -1,0 +1,155 @@
+/** SQL of instances and clusters. Synchronous; the store wraps the transactions. */
+import { AppError } from "../../base/errors.ts";
+import { objectId } from "../../base/random.ts";
+import type { Database } from "../../base/sqlite.ts";
+import type { Aggregate } from "../../protocol/capacity.ts";
+import type { MicroserviceDescriptor } from "../../protocol/descriptor.ts";
+import { type InstanceReport, isTerminal } from "../../protocol/instance.ts";
+import { instanceId } from "../../protocol/names.ts";
+import type { Cluster, Instance } from "../model.ts";
+import { isCredible, isNews, lasting } from "../reports.ts";
+import { findService } from "./applications.ts";
+import { nameTaken, notFound } from "./errors.ts";
+import type { RootStore } from "./root-store.ts";
+
+interface InstanceRow extends Omit<Instance, "clusterId" | "descriptor" | "report"> {
+  readonly clusterId: string | null;
+  readonly descriptor: string | null;
+  readonly report: string | null;
+}
+interface ClusterRow extends Omit<Cluster, "aggregate"> {
+  readonly aggregate: string | null;
+}
+
+const INSTANCE = `SELECT id, service_id AS serviceId, number, generation, cluster_id AS clusterId, descriptor, status,
+  detail, since, report FROM instances`;
+const CLUSTER = "SELECT id, name, location, ip, aggregate, heard_at AS heardAt FROM clusters";
+
+const toCluster = (row: ClusterRow): Cluster => ({
+  ...row,
+  aggregate: row.aggregate === null ? undefined : (JSON.parse(row.aggregate) as Aggregate),
+});
+
+const toInstance = (row: InstanceRow): Instance => ({
+  ...row,
+  clusterId: row.clusterId ?? undefined,
+  descriptor: row.descriptor === null ? undefined : (JSON.parse(row.descriptor) as MicroserviceDescriptor),
+  report: row.report === null ? undefined : (JSON.parse(row.report) as InstanceReport),
+});
+
+export function insertInstance(db: Database, serviceId: string, now: number): Instance {
+  const service = findService(db, serviceId);
+  if (!service) throw notFound("service", serviceId);
+  const number = service.nextInstanceNumber;
+  const instance: Instance = {
+    id: instanceId(serviceId, number),
+    serviceId,
+    number,
+    generation: 0,
+    status: "REQUESTED",
+    detail: "Waiting for scheduling decision",
+    since: now,
+  };
+  db.prepare("UPDATE services SET next_instance_number = ? WHERE id = ?").run(number + 1, serviceId);
+  db.prepare(
+    "INSERT INTO instances (id, service_id, number, generation, status, detail, since) VALUES (?, ?, ?, ?, ?, ?, ?)",
+  ).run(instance.id, serviceId, number, 0, instance.status, instance.detail, now);
+  return instance;
+}
+
+export function findInstances(db: Database, filter: { serviceId?: string; clusterId?: string } = {}): Instance[] {
+  const rows = db
+    .prepare(`${INSTANCE} WHERE (?1 IS NULL OR service_id = ?1) AND (?2 IS NULL OR cluster_id = ?2) ORDER BY rowid`)
+    .all(filter.serviceId ?? null, filter.clusterId ?? null);
+  return (rows as unknown as InstanceRow[]).map(toInstance);
+}
+
+export function deleteInstance(db: Database, id: string): boolean {
+  return db.prepare("DELETE FROM instances WHERE id = ?").run(id).changes > 0;
+}
+
+export function placeAll(db: Database, placements: Parameters<RootStore["placeInstances"]>[0], now: number): void {
+  const place = db.prepare(
+    `UPDATE instances SET cluster_id = ?, status = ?, detail = ?, since = ?, report = NULL, generation = generation + 1,
+     descriptor = (SELECT descriptor FROM services WHERE services.id = service_id) WHERE id = ?`,
+  );
+  const unplace = db.prepare(
+    `UPDATE instances SET cluster_id = NULL, since = CASE WHEN status = ?1 THEN since ELSE ?3 END, status = ?1,
+     detail = ?2, report = NULL, descriptor = NULL WHERE id = ?4`,
+  );
+  for (const { id, clusterId, status, detail } of placements) {
+    if (clusterId === undefined) unplace.run(status, detail, now, id);
+    else place.run(clusterId, status, detail, now, id);
+  }
+}
+
+export function keepReports(db: Database, clusterId: string, reports: readonly InstanceReport[]): string[] {
+  const find = db.prepare(`${INSTANCE} WHERE id = ?`);
+  const update = db.prepare("UPDATE instances SET status = ?, detail = ?, since = ?, report = ? WHERE id = ?");
+  const changed = new Set<string>();
+  for (const report of reports) {
+    const row = find.get(report.instanceId) as InstanceRow | undefined;
+    if (!row) continue;
+    const instance = toInstance(row);
+    if (!isCredible(instance, clusterId, report) || !isNews(instance.report, report)) continue;
+    update.run(report.status, report.detail, report.since, JSON.stringify(lasting(report)), instance.id);
+    changed.add(instance.serviceId);
+  }
+  return [...changed];
+}
+
+export function allClusters(db: Database): Cluster[] {
+  return (db.prepare(`${CLUSTER} ORDER BY rowid`).all() as unknown as ClusterRow[]).map(toCluster);
+}
+
+export function admit(db: Database, hello: Parameters<RootStore["admitCluster"]>[0]): Cluster {
+  const { name, location, ip, keyDigest, joinTokenDigest, now } = hello;
+  const known = db.prepare(`${CLUSTER} WHERE key_digest = ?`).get(keyDigest) as ClusterRow | undefined;
+  if (!known && !isSpent(db, joinTokenDigest, now)) {
+    throw new AppError(
+      "TOKEN_INVALID",
+      `Cluster "${name}" is not known here, and its join token is missing, spent or expired: ask for a new one`,
+    );
+  }
+  const holder = db.prepare("SELECT id FROM clusters WHERE name = ?").get(name) as { id: string } | undefined;
+  if (holder && holder.id !== known?.id) throw nameTaken("cluster", name, { cluster: name, clusterId: holder.id });
+  const id = known?.id ?? objectId();
+  db.prepare(
+    `INSERT INTO clusters (id, name, location, ip, key_digest, heard_at) VALUES (?, ?, ?, ?, ?, ?)
+     ON CONFLICT (id) DO UPDATE SET name = excluded.name, location = excluded.location, ip = excluded.ip,
+     heard_at = excluded.heard_at`,
+  ).run(id, name, location, ip, keyDigest, now);
+  return toCluster(db.prepare(`${CLUSTER} WHERE id = ?`).get(id) as unknown as ClusterRow);
+}
+
+/** Takes the token out; expired ones go with it. The transaction gives it back when the admission fails. */
+function isSpent(db: Database, digest: string | undefined, now: number): boolean {
+  db.prepare("DELETE FROM join_tokens WHERE expires_at <= ?").run(now);
+  return digest !== undefined && db.prepare("DELETE FROM join_tokens WHERE digest = ?").run(digest).changes > 0;
+}
+
+export function insertJoinToken(db: Database, digest: string, expiresAt: number): void {
+  db.prepare("INSERT INTO join_tokens (digest, expires_at) VALUES (?, ?)").run(digest, expiresAt);
+}
+
+export function touch(db: Database, id: string, change: Parameters<RootStore["touchCluster"]>[1]): void {
+  db.prepare("UPDATE clusters SET heard_at = ?, aggregate = coalesce(?, aggregate) WHERE id = ?").run(
+    change.heardAt,
+    change.aggregate ? JSON.stringify(change.aggregate) : null,
+    id,
+  );
+}
+
+export function deleteCluster(db: Database, id: string, now: number): void {
+  const row = db.prepare("DELETE FROM clusters WHERE id = ? RETURNING name").get(id) as { name: string } | undefined;
+  if (!row) throw notFound("cluster", id);
+  const unplaced = findInstances(db, { clusterId: id })
+    .filter(({ status }) => !isTerminal(status))
+    .map((instance) => ({
+      id: instance.id,
+      clusterId: undefined,
+      status: "REQUESTED" as const,
+      detail: `cluster "${row.name}" was removed; waiting for another`,
+    }));
+  placeAll(db, unplaced, now);
+}

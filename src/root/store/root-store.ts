@@ -1,0 +1,99 @@
+/**
+ * Port: the root's store. Every method is one transaction: all of it is kept, or nothing, whatever kills the process.
+ * Asynchronous because a store may be another machine. A full disk rejects with STORAGE_FULL, any other fault with STORAGE_FAILED.
+ */
+import type { ApplicationDescriptor, MicroserviceDescriptor } from "../../protocol/descriptor.ts";
+import type { InstanceReport, InstanceStatus } from "../../protocol/instance.ts";
+import type { Application, Cluster, Instance, Registry, Service, User } from "../model.ts";
+
+export interface RootStore {
+  /** A secret of this installation (token signing, credential encryption), made by `make` the first time. */
+  secret(name: string, make: () => string): Promise<string>;
+
+  users(): Promise<User[]>;
+  user(name: string): Promise<User | undefined>;
+  /** @throws NAME_TAKEN */
+  addUser(user: User): Promise<void>;
+  /** @throws NOT_FOUND */
+  updateUser(
+    name: string,
+    change: Partial<Pick<User, "email" | "passwordHash" | "roles" | "tokenEpoch">>,
+  ): Promise<User>;
+  /** @throws NOT_FOUND, IN_USE while the user has applications */
+  removeUser(name: string): Promise<void>;
+
+  /** All applications with all their services, or none. @throws NAME_TAKEN naming the holder */
+  addApplications(owner: string, applications: readonly ApplicationDescriptor[]): Promise<Application[]>;
+  /** @param owner undefined: everybody's */
+  applications(owner?: string): Promise<Application[]>;
+  application(id: string): Promise<Application | undefined>;
+  /** A new name renames the services' jobs too. @throws NOT_FOUND, NAME_TAKEN, IN_USE when renamed while it has instances */
+  updateApplication(
+    id: string,
+    change: Partial<Pick<Application, "name" | "namespace" | "description">>,
+  ): Promise<void>;
+  /** With its services and instances. Returns the ids of the services that went. @throws NOT_FOUND */
+  removeApplication(id: string): Promise<string[]>;
+
+  /** @throws NAME_TAKEN, NOT_FOUND when the application is gone */
+  addServices(applicationId: string, services: readonly MicroserviceDescriptor[]): Promise<Service[]>;
+  /** In order of registration. */
+  services(filter?: { applicationId?: string; owner?: string }): Promise<Service[]>;
+  service(id: string): Promise<Service | undefined>;
+  /** Takes effect with the next placement of each instance. @throws NOT_FOUND, NAME_TAKEN, IN_USE when renamed while it has instances */
+  updateService(id: string, descriptor: MicroserviceDescriptor): Promise<Service>;
+  /** With its instances. @throws NOT_FOUND */
+  removeService(id: string): Promise<void>;
+
+  /** One more instance, REQUESTED, with the next number. @throws NOT_FOUND */
+  addInstance(serviceId: string, now: number): Promise<Instance>;
+  /** @param filter undefined: all */
+  instances(filter?: { serviceId?: string; clusterId?: string }): Promise<Instance[]>;
+  /** Returns false when there is none. */
+  removeInstance(id: string): Promise<boolean>;
+  /** Places (or takes back, with clusterId undefined) several instances at once; raises their generation when placed. */
+  placeInstances(
+    placements: readonly {
+      readonly id: string;
+      readonly clusterId: string | undefined;
+      readonly status: InstanceStatus;
+      readonly detail: string;
+    }[],
+    now: number,
+  ): Promise<void>;
+  /** Keeps what a cluster says of its own instances; what is not credible is ignored. Returns the service ids that changed. */
+  reportInstances(clusterId: string, reports: readonly InstanceReport[]): Promise<string[]>;
+
+  clusters(): Promise<Cluster[]>;
+  /**
+   * The cluster that has this key. An unknown key needs an unspent join token; a known name with another key is refused.
+   * @throws TOKEN_INVALID | NAME_TAKEN
+   */
+  admitCluster(hello: {
+    readonly name: string;
+    readonly location: string;
+    readonly ip: string;
+    readonly keyDigest: string;
+    readonly joinTokenDigest?: string | undefined;
+    readonly now: number;
+  }): Promise<Cluster>;
+  touchCluster(
+    id: string,
+    change: { readonly heardAt: number; readonly aggregate?: Cluster["aggregate"] },
+  ): Promise<void>;
+  /** @throws NOT_FOUND; its instances become unplaced */
+  removeCluster(id: string): Promise<void>;
+  addJoinToken(digest: string, expiresAt: number): Promise<void>;
+
+  registries(owner: string): Promise<Registry[]>;
+  /** Replaces one of the same name. @param sealedPassword encrypted by the caller */
+  putRegistry(registry: Registry, sealedPassword: string): Promise<void>;
+  registryPassword(
+    owner: string,
+    name: string,
+  ): Promise<{ server: string; username: string; sealedPassword: string } | undefined>;
+  /** @throws NOT_FOUND */
+  removeRegistry(owner: string, name: string): Promise<void>;
+
+  close(): void;
+}

@@ -1,0 +1,314 @@
+/** What every root store must keep to; runs on each implementation. */
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { hasCode } from "../../src/base/errors.ts";
+import { openDatabase, transaction } from "../../src/base/sqlite.ts";
+import { aggregate } from "../../src/hierarchy/capacity.ts";
+import type { ApplicationDescriptor, MicroserviceDescriptor } from "../../src/protocol/descriptor.ts";
+import type { InstanceReport } from "../../src/protocol/instance.ts";
+import type { User } from "../../src/root/model.ts";
+import { storageError } from "../../src/root/store/errors.ts";
+import type { RootStore } from "../../src/root/store/root-store.ts";
+import { SqliteRootStore } from "../../src/root/store/sqlite-root-store.ts";
+
+const NOW = 1_700_000_000_000;
+
+const IMPLEMENTATIONS: Readonly<Record<string, (folder: string) => RootStore>> = {
+  SQLite: (folder) => new SqliteRootStore(join(folder, "root.db")),
+};
+
+for (const [name, open] of Object.entries(IMPLEMENTATIONS)) {
+  describe(`root store on ${name}`, () => {
+    const withStore = async (use: (store: RootStore, reopen: () => RootStore) => Promise<void>) => {
+      const folder = mkdtempSync(join(tmpdir(), "oak-root-store-"));
+      let store = open(folder);
+      try {
+        await use(store, () => {
+          store.close();
+          store = open(folder);
+          return store;
+        });
+      } finally {
+        store.close();
+        rmSync(folder, { recursive: true });
+      }
+    };
+
+    test("a secret is made once and survives a restart", () =>
+      withStore(async (store, reopen) => {
+        assert.equal(await store.secret("signing", () => "one"), "one");
+        assert.equal(await store.secret("signing", () => "two"), "one");
+        assert.equal(await reopen().secret("signing", () => "three"), "one");
+      }));
+
+    test("users are kept, changed, refused twice, and stay while they own applications", () =>
+      withStore(async (store) => {
+        await store.addUser(user("ann"));
+        await assert.rejects(store.addUser(user("ann")), code("NAME_TAKEN"));
+        const changed = await store.updateUser("ann", { roles: ["Admin"], tokenEpoch: 1 });
+        assert.deepEqual(changed, { ...user("ann"), roles: ["Admin"], tokenEpoch: 1 });
+        assert.deepEqual(await store.user("ann"), changed);
+        assert.equal(await store.user("bob"), undefined);
+        await assert.rejects(store.updateUser("bob", {}), code("NOT_FOUND"));
+        const [application] = await store.addApplications("ann", [app("shop")]);
+        await assert.rejects(store.removeUser("ann"), code("IN_USE"));
+        await store.removeApplication(application!.id);
+        await store.removeUser("ann");
+        assert.deepEqual(await store.users(), []);
+        await assert.rejects(store.removeUser("ann"), code("NOT_FOUND"));
+      }));
+
+    test("applications come with their services, all or none", () =>
+      withStore(async (store) => {
+        const [shop] = await store.addApplications("ann", [{ ...app("shop", "front", "back"), color: "red" }]);
+        assert.deepEqual(shop!.extra, { color: "red" });
+        const services = await store.services({ applicationId: shop!.id });
+        assert.deepEqual(
+          services.map(({ jobName }) => jobName),
+          ["shop.prod.front.prod", "shop.prod.back.prod"],
+        );
+        await assert.rejects(store.addApplications("bob", [app("new"), app("shop")]), (error) => {
+          assert.ok(hasCode(error, "NAME_TAKEN"));
+          const { holder } = (error as { details: { holder: Record<string, unknown> } }).details;
+          assert.deepEqual(holder, { application: "shop.prod", applicationId: shop!.id, owner: "ann" });
+          return true;
+        });
+        await assert.rejects(store.addApplications("bob", [app("twice", "a", "a")]), code("NAME_TAKEN"));
+        assert.deepEqual(
+          (await store.applications()).map(({ name }) => name),
+          ["shop"],
+        );
+        assert.deepEqual(await store.applications("bob"), []);
+        assert.equal((await store.services({ owner: "ann" })).length, 2);
+      }));
+
+    test("a renamed application renames its jobs, but not under running instances", () =>
+      withStore(async (store) => {
+        const [shop, other] = await store.addApplications("ann", [app("shop", "web"), app("other")]);
+        const [web] = await store.services({ applicationId: shop!.id });
+        await store.updateApplication(shop!.id, { name: "store", description: "new" });
+        assert.equal((await store.service(web!.id))?.jobName, "store.prod.web.prod");
+        await assert.rejects(store.updateApplication(other!.id, { name: "store" }), code("NAME_TAKEN"));
+        const instance = await store.addInstance(web!.id, NOW);
+        await assert.rejects(store.updateApplication(shop!.id, { name: "shop" }), code("IN_USE"));
+        await store.updateApplication(shop!.id, { name: "store", description: "same name is no rename" });
+        await assert.rejects(store.updateService(web!.id, service("renamed")), code("IN_USE"));
+        await store.removeInstance(instance.id);
+        assert.equal((await store.updateService(web!.id, service("renamed"))).jobName, "store.prod.renamed.prod");
+        await assert.rejects(store.updateApplication("0".repeat(24), {}), code("NOT_FOUND"));
+      }));
+
+    test("removing an application takes its services and instances along", () =>
+      withStore(async (store) => {
+        const [shop] = await store.addApplications("ann", [app("shop", "web", "db")]);
+        const services = await store.services();
+        await store.addInstance(services[0]!.id, NOW);
+        assert.deepEqual(
+          await store.removeApplication(shop!.id),
+          services.map(({ id }) => id),
+        );
+        assert.deepEqual(await store.instances(), []);
+        assert.deepEqual(await store.services(), []);
+        await assert.rejects(store.removeApplication(shop!.id), code("NOT_FOUND"));
+        await assert.rejects(store.addServices(shop!.id, [service("web")]), code("NOT_FOUND"));
+        await assert.rejects(store.removeService(services[0]!.id), code("NOT_FOUND"));
+      }));
+
+    test("instance numbers are never used twice", () =>
+      withStore(async (store, reopen) => {
+        const [web] = await addService(store);
+        const first = await store.addInstance(web!.id, NOW);
+        assert.deepEqual([first.number, first.status, first.generation, first.id], [0, "REQUESTED", 0, `${web!.id}-0`]);
+        assert.equal(await store.removeInstance(first.id), true);
+        assert.equal(await store.removeInstance(first.id), false);
+        const again = reopen();
+        assert.equal((await again.addInstance(web!.id, NOW)).number, 1);
+        await assert.rejects(again.addInstance("f".repeat(24), NOW), code("NOT_FOUND"));
+      }));
+
+    test("placing raises the generation, keeps the descriptor of that moment, and forgets the old report", () =>
+      withStore(async (store) => {
+        const { instance, cluster, web } = await placedInstance(store);
+        assert.equal(instance.generation, 1);
+        assert.equal(instance.clusterId, cluster.id);
+        await store.updateService(web.id, { ...service("web"), code: "newer" });
+        assert.equal((await only(store)).descriptor?.code, "busybox");
+        await store.reportInstances(cluster.id, [report(instance.id, 1, "RUNNING")]);
+        await store.placeInstances(
+          [{ id: instance.id, clusterId: undefined, status: "REQUESTED", detail: "why" }],
+          NOW + 5,
+        );
+        const back = await only(store);
+        assert.deepEqual(
+          [back.clusterId, back.generation, back.status, back.since, back.report, back.descriptor],
+          [undefined, 1, "REQUESTED", NOW + 5, undefined, undefined],
+        );
+        await place(store, instance.id, cluster.id);
+        assert.deepEqual([(await only(store)).generation, (await only(store)).descriptor?.code], [2, "newer"]);
+      }));
+
+    test("only credible reports are kept: own instance, this generation, a possible turn, and news", () =>
+      withStore(async (store) => {
+        const { instance, cluster, web } = await placedInstance(store);
+        const cases: readonly [string, InstanceReport, readonly string[]][] = [
+          ["first", report(instance.id, 1, "RUNNING"), [web.id]],
+          ["the same again", report(instance.id, 1, "RUNNING"), []],
+          ["new measurements", { ...report(instance.id, 1, "RUNNING"), cpuPercent: 12, memoryBytes: 5 }, []],
+          ["older generation", report(instance.id, 0, "FAILED"), []],
+          ["the root's own status", report(instance.id, 1, "REQUESTED"), []],
+          ["not withdrawn by its user", report(instance.id, 1, "UNDEPLOYED"), []],
+          ["unknown instance", report(`${web.id}-99`, 1, "RUNNING"), []],
+          ["end", { ...report(instance.id, 1, "COMPLETED"), exitCode: 0 }, [web.id]],
+          ["nothing follows the end", report(instance.id, 1, "RUNNING"), []],
+        ];
+        for (const [what, one, changed] of cases) {
+          assert.deepEqual(await store.reportInstances(cluster.id, [one]), changed, what);
+        }
+        assert.deepEqual(await store.reportInstances("f".repeat(24), [report(instance.id, 1, "DEAD")]), []);
+        const kept = await only(store);
+        assert.deepEqual([kept.status, kept.report?.exitCode], ["COMPLETED", 0]);
+      }));
+
+    test("a cluster joins once by token, then by its key; a taken name and a spent token are refused", () =>
+      withStore(async (store) => {
+        await assert.rejects(store.admitCluster(hello("edge", "k1")), code("TOKEN_INVALID"));
+        await store.addJoinToken("t1", NOW + 1000);
+        await assert.rejects(
+          store.admitCluster({ ...hello("edge", "k1", "t1"), now: NOW + 1000 }),
+          code("TOKEN_INVALID"),
+        );
+        await store.addJoinToken("t2", NOW + 1000);
+        const cluster = await store.admitCluster(hello("edge", "k1", "t2"));
+        await assert.rejects(store.admitCluster(hello("other", "k2", "t2")), code("TOKEN_INVALID"));
+        await store.addJoinToken("t3", NOW + 1000);
+        await assert.rejects(store.admitCluster(hello("edge", "k3", "t3")), code("NAME_TAKEN"));
+        assert.equal((await store.admitCluster(hello("third", "k3", "t3"))).name, "third", "a refusal spends no token");
+        const again = await store.admitCluster({ ...hello("renamed", "k1"), ip: "10.0.0.9" });
+        assert.deepEqual([again.id, again.name, again.ip], [cluster.id, "renamed", "10.0.0.9"]);
+      }));
+
+    test("a cluster's last word is kept; a removed one gives its instances back", () =>
+      withStore(async (store, reopen) => {
+        const { instance, cluster } = await placedInstance(store);
+        const one = aggregate([]);
+        await store.touchCluster(cluster.id, { heardAt: NOW + 7, aggregate: one });
+        await store.touchCluster(cluster.id, { heardAt: NOW + 8 });
+        const again = reopen();
+        assert.deepEqual(await again.clusters(), [{ ...cluster, heardAt: NOW + 8, aggregate: one }]);
+        await again.removeCluster(cluster.id);
+        const back = await only(again);
+        assert.deepEqual([back.id, back.clusterId, back.status], [instance.id, undefined, "REQUESTED"]);
+        assert.match(back.detail, /"edge" was removed/);
+        await assert.rejects(again.removeCluster(cluster.id), code("NOT_FOUND"));
+      }));
+
+    test("registries belong to their owner and are replaced by name", () =>
+      withStore(async (store) => {
+        await store.addUser(user("ann"));
+        const registry = { owner: "ann", name: "hub", server: "hub.local", username: "me" };
+        await store.putRegistry(registry, "sealed1");
+        await store.putRegistry({ ...registry, username: "you" }, "sealed2");
+        assert.deepEqual(await store.registries("ann"), [{ ...registry, username: "you" }]);
+        assert.deepEqual(
+          { ...(await store.registryPassword("ann", "hub")) },
+          {
+            server: "hub.local",
+            username: "you",
+            sealedPassword: "sealed2",
+          },
+        );
+        assert.equal(await store.registryPassword("bob", "hub"), undefined);
+        await assert.rejects(store.removeRegistry("bob", "hub"), code("NOT_FOUND"));
+        await store.removeUser("ann");
+        assert.deepEqual(await store.registries("ann"), []);
+      }));
+  });
+}
+
+test("SQLite: a full disk is told apart from any other fault", () => {
+  const database = openDatabase(":memory:", ["CREATE TABLE t (x TEXT) STRICT"]);
+  // The limit stands in for the disk: SQLite reports both alike.
+  database.exec("PRAGMA max_page_count = 2");
+  const overflow = () => database.prepare("INSERT INTO t VALUES (?)").run("x".repeat(100_000));
+  assert.throws(
+    () => transaction(database, overflow),
+    (error) => hasCode(storageError(error), "STORAGE_FULL"),
+  );
+  assert.throws(
+    () => database.exec("SELECT nonsense"),
+    (error) => hasCode(storageError(error), "STORAGE_FAILED"),
+  );
+  database.close();
+});
+
+test("SQLite: an unusable folder is STORAGE_FAILED", async () => {
+  await assert.rejects(new SqliteRootStore("/dev/null/root.db").users(), code("STORAGE_FAILED"));
+});
+
+const code = (expected: string) => (error: unknown) => {
+  assert.ok(hasCode(error, expected), `${expected} expected, got ${String(error)}`);
+  return true;
+};
+
+const user = (name: string): User => ({
+  id: name.padEnd(24, "0"),
+  name,
+  email: "",
+  passwordHash: "hash",
+  roles: ["Application_Provider"],
+  createdAt: NOW,
+  tokenEpoch: 0,
+});
+
+const service = (name: string): MicroserviceDescriptor => ({
+  microservice_name: name,
+  microservice_namespace: "prod",
+  virtualization: "container",
+  code: "busybox",
+});
+
+const app = (name: string, ...services: string[]): ApplicationDescriptor => ({
+  application_name: name,
+  application_namespace: "prod",
+  microservices: services.map(service),
+});
+
+const hello = (name: string, keyDigest: string, joinTokenDigest?: string) => ({
+  name,
+  location: "here",
+  ip: "10.0.0.1",
+  keyDigest,
+  joinTokenDigest,
+  now: NOW,
+});
+
+const report = (instanceId: string, generation: number, status: InstanceReport["status"]): InstanceReport => ({
+  instanceId,
+  generation,
+  status,
+  detail: `it is ${status}`,
+  since: NOW,
+  restarts: 0,
+});
+
+async function addService(store: RootStore) {
+  await store.addApplications("ann", [app("shop", "web")]);
+  return store.services();
+}
+
+const place = (store: RootStore, id: string, clusterId: string) =>
+  store.placeInstances([{ id, clusterId, status: "CLUSTER_SCHEDULED", detail: "handed over" }], NOW);
+
+const only = async (store: RootStore) => (await store.instances())[0]!;
+
+async function placedInstance(store: RootStore) {
+  const [web] = await addService(store);
+  await store.addJoinToken("token", NOW + 1);
+  const cluster = await store.admitCluster(hello("edge", "key", "token"));
+  const { id } = await store.addInstance(web!.id, NOW);
+  await place(store, id, cluster.id);
+  return { instance: await only(store), cluster, web: web! };
+}
