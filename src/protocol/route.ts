@@ -49,7 +49,7 @@ export const ServiceRoute = z.object({
 });
 export type ServiceRoute = z.infer<typeof ServiceRoute>;
 
-/** `address:10.30.0.5`, `name:<job name>`, `application:<id>`. */
+/** `address:10.30.0.5`, `name:<job name>` (of any case: to be compared without), `application:<id>`. */
 export const InterestKey = z
   .string()
   .check(z.regex(/^(?:address:[\d.]{7,15}|name:[a-zA-Z0-9.-]{1,130}|application:[0-9a-f]{24})$/));
@@ -57,7 +57,8 @@ export type InterestKey = z.infer<typeof InterestKey>;
 
 export const interestIn = {
   address: (address: string): InterestKey => `address:${address}`,
-  name: (jobName: string): InterestKey => `name:${jobName}`,
+  /** In lower case, since DNS, where names are asked, compares without it. */
+  name: (jobName: string): InterestKey => `name:${jobName.toLowerCase()}`,
   application: (applicationId: string): InterestKey => `application:${applicationId}`,
 } as const;
 

@@ -3,7 +3,6 @@
  * On `node:http` rather than fetch: fetch ends a quiet stream after five minutes and refuses ports that browsers refuse.
  */
 import { type IncomingMessage, request as plainRequest } from "node:http";
-import { request as tlsRequest } from "node:https";
 import { deadline } from "../base/clock.ts";
 import { AppError, describeError, hasCode } from "../base/errors.ts";
 
@@ -78,10 +77,11 @@ export class HttpClient {
     }
   }
 
-  #open(method: string, path: string, options: HttpRequest, signal: AbortSignal): Promise<IncomingMessage> {
-    return new Promise((resolve, reject) => {
+  async #open(method: string, path: string, options: HttpRequest, signal: AbortSignal): Promise<IncomingMessage> {
+    // TLS is a third of a short command's time, and megabytes of a long process: loaded only where it is spoken.
+    const open = this.server.protocol === "https:" ? (await import("node:https")).request : plainRequest;
+    return await new Promise((resolve, reject) => {
       const body = options.body === undefined ? undefined : JSON.stringify(options.body);
-      const open = this.server.protocol === "https:" ? tlsRequest : plainRequest;
       const request = open(new URL(path, this.server), {
         method,
         signal,

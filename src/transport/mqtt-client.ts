@@ -34,7 +34,7 @@ export interface MqttClientOptions {
   readonly subscriptions: readonly { readonly topic: string; readonly qos: 0 | 1 }[];
   /** Called in order of arrival; must not throw. */
   readonly onMessage: (topic: string, payload: Buffer, retained: boolean) => void;
-  /** Connected and subscribed. `signal` aborts when this connection ends. */
+  /** Connected and subscribed; nothing has arrived yet. `signal` aborts when this connection ends. */
   readonly onConnected?: (signal: AbortSignal) => void;
   readonly onDisconnected?: (reason: Error) => void;
   /** The broker refused the credentials: true keeps trying, false ends `run()` with MQTT_UNAUTHORIZED. */
@@ -136,7 +136,12 @@ export class MqttClient {
     const greeted = new Promise<void>((resolve) => {
       parser.on("packet", (packet) => {
         connection.heardAt = this.#clock.monotonic();
-        this.#receive(packet, { connection, greeted: resolve, fail });
+        const greeted = () => {
+          // At once: the next packet may already be there, in the same chunk.
+          this.#greeted(connection);
+          resolve();
+        };
+        this.#receive(packet, { connection, greeted, fail });
       });
     });
     parser.on("error", (error: Error) => fail(error));
@@ -147,10 +152,6 @@ export class MqttClient {
     let isClean = false;
     try {
       await raced(greeted, deadline(connectTimeoutMs, AbortSignal.any([signal, ended.signal])));
-      this.#connection = connection;
-      this.#options.log.info({ host, port }, "mqtt link up");
-      for (const pending of this.#pending.values()) this.#send(pending);
-      this.#options.onConnected?.(ended.signal);
       await this.#keepAlive(connection, signal);
       isClean = true;
     } finally {
@@ -162,6 +163,14 @@ export class MqttClient {
       this.#dropVolatile();
       if (wasEnded) this.#options.onDisconnected?.(ended.signal.reason as Error);
     }
+  }
+
+  #greeted(connection: Connection): void {
+    const { host, port, log, onConnected } = this.#options;
+    this.#connection = connection;
+    log.info({ host, port }, "mqtt link up");
+    for (const pending of this.#pending.values()) this.#send(pending);
+    onConnected?.(connection.ended.signal);
   }
 
   #connectPacket(): Packet {

@@ -1,0 +1,242 @@
+/**
+ * Workers, instances and withdrawals: held in memory, written to the store first. Every change of the desired state of a worker
+ * raises its manifest's revision in the same transaction, so what is published can always be made again from the store.
+ */
+import type { Clock } from "../base/clock.ts";
+import { objectId } from "../base/random.ts";
+import type { WorkerInfo } from "../protocol/capacity.ts";
+import type { Assignment, InstanceReport } from "../protocol/instance.ts";
+import { type Instance, isCompleted, type Withdrawal, type Worker } from "./model.ts";
+import type { Step } from "./plan.ts";
+import { isNews, isStatusChange } from "./reports.ts";
+import { StateChange, withdrawalKey } from "./state-change.ts";
+import type { ClusterStore } from "./store/cluster-store.ts";
+
+/** No honest worker has seen more; what a liar claims must still count up safely. */
+const MAX_REVISION = 2 ** 50;
+
+export interface DesiredChange {
+  readonly full: boolean;
+  readonly assignments: readonly Assignment[];
+  readonly removed: readonly string[];
+}
+
+export interface ClusterStateOptions {
+  readonly store: ClusterStore;
+  readonly clock: Clock;
+  /** What the root is told of this instance may have changed. `isNews` is false for mere measurements. */
+  readonly onChanged: (instanceId: string, isNews: boolean) => void;
+}
+
+export class ClusterState {
+  readonly #store: ClusterStore;
+  readonly #clock: Clock;
+  readonly #onChanged: ClusterStateOptions["onChanged"];
+  readonly #workers = new Map<string, Worker>();
+  readonly #instances = new Map<string, Instance>();
+  readonly #withdrawals = new Map<string, Withdrawal>();
+  /** Reports not on disk yet: they are written together, a little later. */
+  readonly #unsaved = new Set<string>();
+
+  constructor({ store, clock, onChanged }: ClusterStateOptions) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#onChanged = onChanged;
+  }
+
+  load(): void {
+    for (const worker of this.#store.workers()) this.#workers.set(worker.id, worker);
+    for (const stored of this.#store.instances()) {
+      this.#instances.set(stored.assignment.instanceId, { ...this.#fresh(stored.assignment), ...stored });
+    }
+    for (const one of this.#store.withdrawals()) this.#withdrawals.set(withdrawalKey(one), one);
+  }
+
+  get workers(): Worker[] {
+    return [...this.#workers.values()];
+  }
+
+  get instances(): Instance[] {
+    return [...this.#instances.values()];
+  }
+
+  get withdrawals(): Withdrawal[] {
+    return [...this.#withdrawals.values()];
+  }
+
+  worker(id: string): Worker | undefined {
+    return this.#workers.get(id);
+  }
+
+  instance(id: string): Instance | undefined {
+    return this.#instances.get(id);
+  }
+
+  instancesOn(workerId: string): Instance[] {
+    return this.instances.filter(({ placement }) => placement?.workerId === workerId);
+  }
+
+  /** The instance is placed on this worker, or not yet gone from it. */
+  concerns(workerId: string, instanceId: string): boolean {
+    if (this.#instances.get(instanceId)?.placement?.workerId === workerId) return true;
+    return this.withdrawals.some((one) => one.instanceId === instanceId && one.workerId === workerId);
+  }
+
+  addWorker(worker: { readonly keyDigest: string; readonly info: WorkerInfo }): Worker {
+    const added: Worker = { ...worker, id: objectId(), hostname: worker.info.hostname, manifestRevision: 0 };
+    this.#write((change) => change.putWorker(added));
+    return added;
+  }
+
+  /** Writes only what is new. The caller has seen to it that the host name is free. */
+  updateWorker(id: string, info: WorkerInfo): void {
+    const worker = this.#workers.get(id);
+    if (!worker || JSON.stringify(info) === JSON.stringify(worker.info)) return;
+    this.#write((change) => change.putWorker({ ...worker, info, hostname: info.hostname }));
+  }
+
+  /** A worker that already has a later manifest than ours (our disk lost some writes) gets one that is later still. */
+  outgrow(workerId: string, manifestRevision: number): void {
+    const worker = this.#workers.get(workerId);
+    if (!worker || manifestRevision <= worker.manifestRevision || manifestRevision > MAX_REVISION) return;
+    this.#write((change) => change.putWorker({ ...worker, manifestRevision: manifestRevision + 1 }));
+  }
+
+  /** Its instances are without a placement then, and what it had reserved is forgotten. */
+  removeWorker(id: string): void {
+    this.#write((change) => {
+      for (const instance of this.instancesOn(id)) {
+        // What has completed stays so, without a worker.
+        change.putInstance(
+          isCompleted(instance) ? { ...instance, placement: undefined } : this.#fresh(instance.assignment),
+        );
+      }
+      change.removeWorker(id);
+    });
+  }
+
+  /** Takes over what the root wants. Older generations than known ones are late messages. */
+  applyDesired({ full, assignments, removed }: DesiredChange): void {
+    const wanted = new Set(assignments.map(({ instanceId }) => instanceId));
+    const gone = full ? [...this.#instances.keys()].filter((id) => !wanted.has(id)) : removed;
+    this.#write((change) => {
+      for (const id of gone) {
+        const instance = this.#instances.get(id);
+        if (!instance) continue;
+        change.withdraw(instance);
+        change.removeInstance(id);
+      }
+      for (const assignment of assignments) {
+        const known = this.#instances.get(assignment.instanceId);
+        if (!known || assignment.generation > known.assignment.generation) {
+          if (known) change.withdraw(known);
+          change.putInstance(this.#fresh(assignment));
+        } else if (
+          assignment.generation === known.assignment.generation &&
+          JSON.stringify(assignment) !== JSON.stringify(known.assignment)
+        ) {
+          if (known.placement) change.revise(known.placement.workerId);
+          change.putInstance({ ...known, assignment });
+        }
+      }
+    });
+  }
+
+  applySteps(steps: readonly Step[]): void {
+    this.#write((change) => {
+      for (const step of steps) {
+        const instance = change.instance(step.instanceId);
+        if (!instance) continue;
+        switch (step.do) {
+          case "withdraw": {
+            change.withdraw(instance);
+            const tried = new Map(instance.tried).set(step.workerId, step.reason);
+            change.putInstance({ ...this.#fresh(instance.assignment), tried });
+            break;
+          }
+          case "place":
+            change.place({ ...this.#fresh(instance.assignment), tried: instance.tried }, step.workerId);
+            break;
+          case "wait":
+          case "decline": {
+            const kind = step.do === "wait" ? "waiting" : "declined";
+            // A waiting instance waits from its start, whatever it waits for.
+            const when = step.do === "wait" ? {} : this.#now();
+            change.remember({ ...instance, ...when, refusal: { kind, detail: step.detail } });
+          }
+        }
+      }
+    });
+  }
+
+  /** A worker's word about an instance; about another placement than the present one it means nothing. */
+  observe(workerId: string, report: InstanceReport): void {
+    const known = this.#instances.get(report.instanceId);
+    const placement = known?.placement;
+    if (!known || placement?.workerId !== workerId || placement.number !== report.generation) return;
+    // It never runs again, whatever is said later.
+    if (isCompleted(known)) return;
+    const news = isNews(known.report, report);
+    const hasFailed = report.status === "FAILED" && isStatusChange(known.report, report);
+    this.#instances.set(report.instanceId, {
+      ...known,
+      ...(known.report?.status === report.status ? {} : this.#now()),
+      report,
+      failures: known.failures + (hasFailed ? 1 : 0),
+    });
+    if (news) this.#unsaved.add(report.instanceId);
+    this.#onChanged(report.instanceId, news);
+  }
+
+  /** Nothing of it is left on the worker. */
+  settle(withdrawal: Withdrawal): void {
+    this.#write((change) => change.removeWithdrawal(withdrawal));
+  }
+
+  /** Writes reports that came since the last time. */
+  save(): void {
+    const ids = [...this.#unsaved];
+    if (ids.length === 0) return;
+    this.#store.write(() => {
+      for (const id of ids) {
+        const instance = this.#instances.get(id);
+        if (instance) this.#store.putInstance(instance);
+      }
+    });
+    for (const id of ids) this.#unsaved.delete(id);
+  }
+
+  /** What the root is told of these may have changed for a reason outside this state. */
+  touch(instanceIds: Iterable<string>): void {
+    for (const id of instanceIds) this.#onChanged(id, true);
+  }
+
+  #now(): { readonly seenAt: number; readonly since: number } {
+    return { seenAt: this.#clock.monotonic(), since: this.#clock.now() };
+  }
+
+  #fresh(assignment: Assignment): Instance {
+    return { assignment, ...this.#now(), failures: 0, tried: new Map() };
+  }
+
+  /** One transaction; memory follows when it is on disk. */
+  #write(work: (change: StateChange) => void): void {
+    const change = new StateChange(this.#store, this.#workers, this.#instances);
+    this.#store.write(() => {
+      work(change);
+      change.finish();
+    });
+    for (const [id, worker] of change.workers) set(this.#workers, id, worker);
+    for (const [id, instance] of change.instances) set(this.#instances, id, instance);
+    for (const [key, withdrawal] of change.withdrawals) set(this.#withdrawals, key, withdrawal);
+    // Withdrawals of a worker that is gone went with it.
+    for (const [key, { workerId }] of this.#withdrawals)
+      if (!this.#workers.has(workerId)) this.#withdrawals.delete(key);
+    for (const id of change.instances.keys()) this.#onChanged(id, true);
+  }
+}
+
+function set<T>(map: Map<string, T>, key: string, value: T | undefined): void {
+  if (value === undefined) map.delete(key);
+  else map.set(key, value);
+}

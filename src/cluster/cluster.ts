@@ -1,0 +1,200 @@
+/** The cluster, wired: every part and every loop of it is named here. */
+import { join } from "node:path";
+import { readFileIfAny } from "../base/atomic-file.ts";
+import { type Clock, pause } from "../base/clock.ts";
+import { AppError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import { Reconciler } from "../base/reconciler.ts";
+import { runTogether } from "../base/task-group.ts";
+import { LogData, topics, type WorkerTopic } from "../protocol/mqtt.ts";
+import { HttpServer } from "../transport/http-server.ts";
+import { Admission } from "./admission.ts";
+import { Broker } from "./broker.ts";
+import { ClusterState } from "./cluster-state.ts";
+import { DesiredTopics } from "./desired-topics.ts";
+import { type JoinApiOptions, joinApi, MAX_JOIN_BODY_BYTES } from "./join-api.ts";
+import { type OwnSecret, ownSecret } from "./keys.ts";
+import { LogRelay } from "./log-relay.ts";
+import { PlacementLoop } from "./placement.ts";
+import type { ClusterSettings } from "./settings.ts";
+import { ClusterStore } from "./store/cluster-store.ts";
+import { Uplink } from "./uplink.ts";
+import { ClusterView } from "./view.ts";
+import { Workers } from "./workers.ts";
+
+export interface ClusterDeps {
+  readonly log: Logger;
+  readonly clock: Clock;
+  /** Of this program, for the root to show. */
+  readonly version?: string;
+  /** Where a token for the root comes from, if not from a file. */
+  readonly rootToken?: () => Promise<string>;
+}
+
+export interface ClusterRole {
+  run(signal: AbortSignal): Promise<void>;
+  /** Resolves once workers can join. */
+  readonly listening: Promise<{ readonly joinPort: number; readonly mqttPort: number }>;
+  /** A token that lets one worker in, for 15 minutes; waits until the cluster is there. */
+  issueWorkerToken(): Promise<string>;
+}
+
+/** Liveness and deadlines are looked at this often; everything else triggers a pass at once. */
+const RESYNC_MS = 2_000;
+/** Reports of workers are written together. */
+const SAVE_MS = 2_000;
+
+export function createCluster(settings: ClusterSettings, deps: ClusterDeps): ClusterRole {
+  const started = Promise.withResolvers<Started>();
+  // Who waits for it learns of a failed start; nobody has to.
+  started.promise.catch(() => {});
+  return {
+    run: async (signal) => {
+      try {
+        await runCluster(settings, deps, started.resolve, signal);
+      } finally {
+        started.reject(new AppError("CLUSTER_STOPPED", "The cluster was stopped"));
+      }
+    },
+    listening: started.promise.then(({ joinPort, mqttPort }) => ({ joinPort, mqttPort })),
+    issueWorkerToken: async () => (await started.promise).admission.issueToken().token,
+  };
+}
+
+interface Started {
+  readonly joinPort: number;
+  readonly mqttPort: number;
+  readonly admission: Admission;
+}
+
+async function runCluster(
+  settings: ClusterSettings,
+  deps: ClusterDeps,
+  onStarted: (started: Started) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const { name, host, stateDir } = settings;
+  const key = await ownSecret(join(stateDir, "key"));
+  const operator = await ownSecret(join(stateDir, "operator-token"));
+  const store = new ClusterStore(join(stateDir, "cluster.db"));
+  const { state, broker, desired, placement, uplink, api, admission } = assemble(settings, deps, { key, store });
+  let server: HttpServer | undefined;
+  try {
+    state.load();
+    await broker.open();
+    // A worker that connects must find the whole truth.
+    await desired.sync();
+    const { port: mqttPort } = await broker.listen();
+    const fetch = api({ operatorToken: operator.secret, mqttPort });
+    const { log } = deps;
+    server = new HttpServer({ host, port: settings.joinPort, maxBodyBytes: MAX_JOIN_BODY_BYTES, fetch, log });
+    const { port: joinPort } = await server.listen();
+    log.info({ cluster: name, host, joinPort, mqttPort, workers: state.workers.length }, "cluster is up");
+    onStarted({ joinPort, mqttPort, admission });
+    await runTogether(
+      {
+        placement: (stop) => placement.run(stop),
+        uplink: (stop) => uplink.run(stop),
+        saving: (stop) => keepSaving(state, deps, stop),
+      },
+      signal,
+    );
+  } finally {
+    await server?.close();
+    await broker.close();
+    store.close();
+  }
+}
+
+/** Who works with whom; nothing starts here. */
+function assemble(
+  settings: ClusterSettings,
+  { log, clock, version = "development", rootToken }: ClusterDeps,
+  { key, store }: { readonly key: OwnSecret; readonly store: ClusterStore },
+) {
+  const { name, location, host, strategy, rootUrl } = settings;
+  const state = new ClusterState({ store, clock, onChanged: (id, isNews) => uplink.changed(id, isNews) });
+  const broker = new Broker({
+    host,
+    port: settings.mqttPort,
+    keyDigestOf: (id) => state.worker(id)?.keyDigest,
+    onMessage: (topic, payload) => receive(topic, payload),
+    log,
+  });
+  const disconnect = (id: string) => broker.disconnect(id);
+  const workers: Workers = new Workers({ state, clock, log, onChanged: () => placement.trigger(), disconnect });
+  const view = new ClusterView({ state, workers });
+  const logs = new LogRelay({
+    workerOf: (instanceId) => view.reachableWorkerOf(instanceId),
+    request: (id, request) => broker.send(topics.logRequest(id), JSON.stringify(request)),
+    send: (message) => uplink.sendLog(message),
+  });
+  const uplink: Uplink = new Uplink({
+    rootUrl,
+    identity: { clusterName: name, location, key: key.secret, version },
+    isNew: key.isNew,
+    joinToken: async () => (await rootToken?.()) ?? (await tokenFrom(settings.joinTokenFile)),
+    view,
+    onDesired: (change) => {
+      state.applyDesired(change);
+      placement.trigger();
+    },
+    onLog: (message) => (message.type === "log.open" ? logs.open(message) : logs.close(message.stream)),
+    onDown: () => logs.closeAll(),
+    log,
+    clock,
+  });
+  const desired = new DesiredTopics({ state, retain: (topic, payload) => broker.retain(topic, payload), log });
+  const loop = new PlacementLoop({
+    state,
+    workers,
+    desired,
+    isAutonomous: () => !uplink.isConnected,
+    onLiveness: (id, isActive) => {
+      if (!isActive) logs.workerGone(id);
+      uplink.membershipChanged();
+    },
+    strategy,
+    log,
+    clock,
+  });
+  const placement = new Reconciler({ name: "placement", pass: () => loop.pass(), log, clock, resyncMs: RESYNC_MS });
+  const admission = new Admission({ state, store, clusterName: name, log, clock });
+  const receive = (topic: WorkerTopic, payload: Buffer) => {
+    if (topic.kind !== "logData") return workers.receive(topic, payload);
+    const part = workers.read(topic.workerId, LogData, payload);
+    if (part) logs.data(topic.workerId, part);
+  };
+  const removeWorker = (id: string) => {
+    view.worker(id);
+    state.removeWorker(id);
+    workers.forget(id);
+    disconnect(id);
+    logs.workerGone(id);
+    placement.trigger();
+    log.info({ workerId: id }, "worker removed");
+  };
+  const api = (served: Pick<JoinApiOptions, "operatorToken" | "mqttPort">) =>
+    joinApi({ ...served, admission, clusterName: name, workers: () => view.workerDocuments(), removeWorker, clock });
+  return { state, broker, desired, placement, uplink, admission, api };
+}
+
+/** What cannot be written now is kept and written later: the workers would tell it again, too. */
+async function keepSaving(
+  state: ClusterState,
+  { log, clock }: Pick<ClusterDeps, "log" | "clock">,
+  signal: AbortSignal,
+): Promise<void> {
+  do {
+    await pause(clock, SAVE_MS, signal);
+    try {
+      state.save();
+    } catch (error) {
+      log.warn({ error }, "reports of workers not saved");
+    }
+  } while (!signal.aborted);
+}
+
+async function tokenFrom(path: string | undefined): Promise<string | undefined> {
+  return path === undefined ? undefined : (await readFileIfAny(path))?.trim() || undefined;
+}

@@ -1,0 +1,95 @@
+/** Keeps the retained topics of every worker equal to the desired state; one worker at a time in order, workers side by side. */
+import { KeyedQueue } from "../base/keyed-queue.ts";
+import type { Logger } from "../base/log.ts";
+import type { Assignment } from "../protocol/instance.ts";
+import { type DesiredInstance, type Manifest, topics } from "../protocol/mqtt.ts";
+import type { ClusterState } from "./cluster-state.ts";
+import { type Instance, idOf, type Placement } from "./model.ts";
+
+export interface DesiredTopicsOptions {
+  readonly state: ClusterState;
+  /** Publishes a retained message; the empty one removes the topic. */
+  readonly retain: (topic: string, payload: string) => Promise<void>;
+  readonly log: Logger;
+}
+
+interface Published {
+  revision: number;
+  /** The assignment as it was published; another object is another content. */
+  readonly instances: Map<string, { readonly number: number; readonly assignment: Assignment }>;
+}
+
+type Placed = Instance & { readonly placement: Placement };
+
+export class DesiredTopics {
+  readonly #options: DesiredTopicsOptions;
+  readonly #queue = new KeyedQueue();
+  readonly #published = new Map<string, Published>();
+  readonly #queued = new Set<string>();
+
+  constructor(options: DesiredTopicsOptions) {
+    this.#options = options;
+  }
+
+  /** Publishes whatever differs, and resolves when it is out. Never rejects: what cannot be published is tried again with the next call. */
+  async sync(): Promise<void> {
+    const { state } = this.#options;
+    const stale = [...this.#published.keys()].filter((id) => !state.worker(id));
+    const changed = state.workers.filter(
+      ({ id, manifestRevision }) => this.#published.get(id)?.revision !== manifestRevision,
+    );
+    await Promise.all([...stale, ...changed.map(({ id }) => id)].map((id) => this.#enqueue(id)));
+  }
+
+  async #enqueue(workerId: string): Promise<void> {
+    if (this.#queued.has(workerId)) return;
+    this.#queued.add(workerId);
+    try {
+      await this.#queue.run(workerId, async () => {
+        this.#queued.delete(workerId);
+        await this.#publish(workerId);
+      });
+    } catch (error) {
+      this.#options.log.warn({ workerId, error }, "desired state not published");
+    }
+  }
+
+  async #publish(workerId: string): Promise<void> {
+    const { state, retain } = this.#options;
+    const worker = state.worker(workerId);
+    const published = this.#published.get(workerId) ?? { revision: -1, instances: new Map() };
+    this.#published.set(workerId, published);
+    const wanted = state.instancesOn(workerId).filter((one): one is Placed => one.placement !== undefined);
+    const ids = new Set(wanted.map(idOf));
+    const gone = [...published.instances.keys()].filter((id) => !ids.has(id));
+    for (const { assignment, placement } of wanted) {
+      const known = published.instances.get(assignment.instanceId);
+      if (known?.assignment === assignment && known.number === placement.number) continue;
+      const payload = JSON.stringify(toDesired(assignment, placement));
+      await retain(topics.desired(workerId, assignment.instanceId), payload);
+      published.instances.set(assignment.instanceId, { number: placement.number, assignment });
+    }
+    const manifest = worker && JSON.stringify(toManifest(worker.manifestRevision, wanted));
+    await retain(topics.manifest(workerId), manifest ?? "");
+    for (const instanceId of gone) {
+      await retain(topics.desired(workerId, instanceId), "");
+      published.instances.delete(instanceId);
+    }
+    if (worker) published.revision = worker.manifestRevision;
+    else {
+      await retain(topics.presence(workerId), "");
+      this.#published.delete(workerId);
+    }
+  }
+}
+
+function toDesired({ request: _inner, ...rest }: Assignment, { number }: Placement): DesiredInstance {
+  return { ...rest, generation: number };
+}
+
+function toManifest(revision: number, placed: readonly Placed[]): Manifest {
+  return {
+    revision,
+    instances: placed.map((one) => ({ instanceId: idOf(one), generation: one.placement.number })),
+  };
+}

@@ -1,0 +1,344 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { ManualClock } from "../base/clock.fake.ts";
+import type { Liveness } from "../hierarchy/children.ts";
+import type { Assignment, InstanceReport, InstanceStatus, PlacementRequest } from "../protocol/instance.ts";
+import { candidates } from "./capacity.ts";
+import { ClusterState } from "./cluster-state.ts";
+import { FAILURES_BEFORE_MOVE, type PlanInput, plan, type Step, WAIT_MS } from "./plan.ts";
+import { ClusterStore } from "./store/cluster-store.ts";
+
+const port80 = [{ hostPort: 80, containerPort: 80, protocol: "tcp" as const }];
+
+function assignment(number: number, change: Partial<PlacementRequest> = {}): Assignment {
+  const serviceId = number.toString(16).padStart(24, "0");
+  return {
+    instanceId: `${serviceId}-0`,
+    generation: 1,
+    serviceId,
+    applicationId: serviceId,
+    jobName: `a.n.s${number}.n`,
+    instanceNumber: 0,
+    request: {
+      memoryBytes: 0,
+      cpuMillis: 0,
+      gpus: 0,
+      virtualization: "container",
+      architectures: [],
+      ports: [],
+      ...change,
+    },
+    workload: {
+      image: "i",
+      command: [],
+      environment: [],
+      oneShot: false,
+      fuse: false,
+      stopGraceMs: 0,
+      memoryBytes: 0,
+      cpuMillis: 0,
+      ports: [],
+    },
+  };
+}
+
+const idOf = (number: number) => assignment(number).instanceId;
+
+/** A state without links: liveness is what the test says. */
+class Bench {
+  readonly clock = new ManualClock();
+  readonly state = new ClusterState({
+    store: new ClusterStore(":memory:"),
+    clock: this.clock,
+    onChanged: () => {},
+  });
+  readonly liveness = new Map<string, Liveness>();
+  isAutonomous = false;
+
+  worker(hostname: string, cpuMillis = 1000, memoryBytes = 1000): string {
+    const { id } = this.state.addWorker({
+      keyDigest: hostname,
+      info: {
+        hostname,
+        architecture: "amd64",
+        cpuMillis,
+        memoryBytes,
+        gpus: 0,
+        virtualization: ["container"],
+        publicIp: "",
+        runtime: "",
+        version: "",
+        labels: {},
+      },
+    });
+    this.liveness.set(id, "active");
+    return id;
+  }
+
+  want(...assignments: Assignment[]): void {
+    this.state.applyDesired({ full: false, assignments, removed: [] });
+  }
+
+  unwant(...numbers: number[]): void {
+    this.state.applyDesired({ full: false, assignments: [], removed: numbers.map(idOf) });
+  }
+
+  input(): PlanInput {
+    return {
+      now: this.clock.monotonic(),
+      workers: this.state.workers,
+      instances: this.state.instances,
+      withdrawals: this.state.withdrawals,
+      livenessOf: (id) => this.liveness.get(id) ?? "lost",
+      lost: new Set([...this.liveness].filter(([, is]) => is === "lost").map(([id]) => id)),
+      strategy: "best-fit",
+      isAutonomous: this.isAutonomous,
+    };
+  }
+
+  /** Plans and applies, and sees to it that there is nothing left to do then. */
+  pass(): Step[] {
+    const steps = plan(this.input());
+    this.state.applySteps(steps);
+    assert.deepEqual(plan(this.input()), [], "a plan is empty after it was applied");
+    return steps;
+  }
+
+  /** Its workers say that nothing is left of its withdrawn placements. */
+  gone(number: number): void {
+    for (const one of this.state.withdrawals) if (one.instanceId === idOf(number)) this.state.settle(one);
+  }
+
+  at(number: number): string | undefined {
+    return this.state.instance(idOf(number))?.placement?.workerId;
+  }
+
+  /** The worker says so about the present placement. */
+  says(number: number, status: InstanceStatus, since = 0): void {
+    const { workerId, number: generation } = this.state.instance(idOf(number))!.placement!;
+    const report: InstanceReport = { instanceId: idOf(number), generation, status, detail: "", since, restarts: 0 };
+    this.state.observe(workerId, report);
+  }
+}
+
+test("an instance is placed once, and a refused one is declined once, with the reason", () => {
+  const bench = new Bench();
+  bench.want(assignment(1), assignment(2, { memoryBytes: 2000 }));
+  assert.match((bench.pass()[0] as { detail: string }).detail, /there is no worker yet/);
+  const worker = bench.worker("w");
+  // A declined instance is the root's again.
+  assert.deepEqual(bench.pass(), []);
+  bench.isAutonomous = true;
+  assert.deepEqual(bench.pass(), [{ do: "place", instanceId: idOf(1), workerId: worker }]);
+});
+
+test("an assignment of a newer generation is placed anew, one of an older generation is ignored", () => {
+  const bench = new Bench();
+  bench.worker("w");
+  bench.want(assignment(1));
+  bench.pass();
+  const first = bench.state.instance(idOf(1))!.placement!;
+  bench.want({ ...assignment(1), generation: 3 });
+  bench.pass();
+  assert.ok(bench.state.instance(idOf(1))!.placement!.number > first.number);
+  bench.want({ ...assignment(1), generation: 2 });
+  assert.equal(bench.state.instance(idOf(1))!.assignment.generation, 3);
+  assert.equal(bench.state.withdrawals.length, 1, "the old one keeps its room until it is gone");
+});
+
+test("direct constraints pin to workers by host name", () => {
+  const bench = new Bench();
+  bench.worker("a");
+  const b = bench.worker("b", 100);
+  bench.want(assignment(1, { directWorkers: ["b", "c"] }), assignment(2, { directWorkers: ["c"] }));
+  assert.deepEqual(
+    bench.pass().map((step) => step.do),
+    ["place", "decline"],
+  );
+  assert.equal(bench.at(1), b);
+});
+
+test("what only a withdrawn instance keeps out waits for it, but not for ever", () => {
+  const bench = new Bench();
+  bench.worker("w");
+  bench.want(assignment(1, { ports: port80 }));
+  bench.pass();
+  bench.unwant(1);
+  bench.want(assignment(2, { ports: port80 }), assignment(3, { ports: port80 }));
+  // Room for one only: the other has nothing to wait for.
+  assert.deepEqual(
+    bench.pass().map((step) => [step.do, step.instanceId]),
+    [
+      ["wait", idOf(2)],
+      ["decline", idOf(3)],
+    ],
+  );
+  bench.gone(1);
+  assert.deepEqual(
+    bench.pass().map((step) => step.do),
+    ["place"],
+  );
+  bench.unwant(2);
+  bench.want(assignment(4, { ports: port80 }));
+  assert.equal(bench.pass()[0]?.do, "wait");
+});
+
+test("waiting ends with a refusal when the withdrawn instance stays too long", async () => {
+  const bench = new Bench();
+  bench.worker("w");
+  bench.want(assignment(1, { memoryBytes: 1000 }));
+  bench.pass();
+  bench.unwant(1);
+  bench.want(assignment(2, { memoryBytes: 1000 }));
+  assert.equal(bench.pass()[0]?.do, "wait");
+  await bench.clock.advance(WAIT_MS - 1);
+  assert.deepEqual(bench.pass(), []);
+  await bench.clock.advance(1);
+  assert.match((bench.pass()[0] as { detail: string }).detail, /memory/);
+});
+
+test("while the only worker that fits is merely suspect, an instance waits to hear from it", async () => {
+  const bench = new Bench();
+  const worker = bench.worker("w");
+  bench.liveness.set(worker, "suspect");
+  bench.want(assignment(1), assignment(2, { memoryBytes: 2000 }));
+  assert.deepEqual(
+    bench.pass().map((step) => step.do),
+    ["wait", "decline"],
+  );
+  assert.match(bench.state.instance(idOf(1))!.refusal!.detail, /to hear from worker "w"/);
+  bench.liveness.set(worker, "active");
+  assert.equal(bench.pass()[0]?.do, "place");
+  bench.liveness.set(worker, "suspect");
+  bench.want(assignment(3));
+  bench.pass();
+  await bench.clock.advance(WAIT_MS);
+  assert.equal(bench.pass()[0]?.do, "decline");
+});
+
+test("a lost worker's instances move when possible, and stay when not", () => {
+  const bench = new Bench();
+  const a = bench.worker("a");
+  bench.want(assignment(1, { memoryBytes: 600 }), assignment(2, { memoryBytes: 300 }));
+  bench.pass();
+  bench.says(1, "RUNNING");
+  bench.liveness.set(a, "suspect");
+  const b = bench.worker("b", 1000, 400);
+  assert.deepEqual(bench.pass(), [], "a suspect keeps what it has");
+  bench.liveness.set(a, "lost");
+  assert.deepEqual(
+    bench.pass().map((step) => [step.do, step.instanceId]),
+    [
+      ["withdraw", idOf(2)],
+      ["place", idOf(2)],
+    ],
+  );
+  assert.deepEqual([bench.at(1), bench.at(2)], [a, b]);
+  bench.liveness.set(a, "active");
+  assert.deepEqual(bench.pass(), [], "back again, it simply goes on");
+  assert.equal(bench.state.instance(idOf(1))!.report?.status, "RUNNING");
+  assert.equal(bench.state.withdrawals.length, 1, "until it says that the moved one is gone");
+});
+
+test("what a worker does not take up, or fails repeatedly, gets a try on each other worker", async () => {
+  const bench = new Bench();
+  const a = bench.worker("a", 3000, 3000);
+  bench.want(assignment(1));
+  bench.pass();
+  await bench.clock.advance(20_001);
+  assert.deepEqual(bench.pass(), [], "nobody else can take it");
+  const b = bench.worker("b");
+  bench.pass();
+  assert.equal(bench.at(1), b);
+  const c = bench.worker("c");
+  for (let since = 1; since <= FAILURES_BEFORE_MOVE; since++) {
+    assert.equal(bench.at(1), b);
+    bench.says(1, "FAILED", since);
+    bench.says(1, "FAILED", since);
+    bench.pass();
+  }
+  assert.equal(bench.at(1), c);
+  await bench.clock.advance(20_001);
+  assert.deepEqual(bench.pass(), [], "a and b had their try");
+  bench.says(1, "PULLING");
+  await bench.clock.advance(60_000);
+  assert.deepEqual(bench.pass(), []);
+  assert.equal(bench.at(1), c);
+  bench.liveness.set(c, "lost");
+  bench.pass();
+  assert.ok([a, b].includes(bench.at(1)!), "better than a lost one");
+});
+
+test("a completed instance uses nothing, and never runs again", () => {
+  const bench = new Bench();
+  const a = bench.worker("a");
+  bench.want(assignment(1, { memoryBytes: 1000 }));
+  bench.pass();
+  bench.says(1, "COMPLETED");
+  bench.want(assignment(2, { memoryBytes: 1000 }));
+  assert.deepEqual(
+    bench.pass().map((step) => step.do),
+    ["place"],
+  );
+  bench.worker("b");
+  bench.liveness.set(a, "lost");
+  bench.pass();
+  assert.equal(bench.at(1), a);
+  bench.state.removeWorker(a);
+  bench.pass();
+  assert.equal(bench.at(1), undefined);
+});
+
+test("whatever happens, no worker is overcommitted, no host port given twice, and a plan leaves nothing to do", async () => {
+  const event = fc.oneof(
+    fc.record({ do: fc.constant("want" as const), which: fc.nat(20), memory: fc.nat(500), port: fc.boolean() }),
+    fc.record({ do: fc.constant("unwant" as const), which: fc.nat(20) }),
+    fc.record({ do: fc.constant("settle" as const), which: fc.nat(20) }),
+    fc.record({
+      do: fc.constant("liveness" as const),
+      which: fc.nat(2),
+      is: fc.constantFrom<Liveness>("active", "suspect", "lost"),
+    }),
+    fc.record({
+      do: fc.constant("says" as const),
+      which: fc.nat(20),
+      status: fc.constantFrom<InstanceStatus>("RUNNING", "FAILED", "COMPLETED"),
+    }),
+    fc.record({ do: fc.constant("later" as const), ms: fc.nat(20_000) }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(event, { maxLength: 40, size: "max" }), fc.boolean(), async (events, isAutonomous) => {
+      const bench = new Bench();
+      bench.isAutonomous = isAutonomous;
+      const workers = ["a", "b", "c"].map((name) => bench.worker(name));
+      let generation = 1;
+      for (const one of events) {
+        if (one.do === "want")
+          bench.want({
+            ...assignment(one.which, { memoryBytes: one.memory, ports: one.port ? port80 : [] }),
+            generation: generation++,
+          });
+        else if (one.do === "unwant") bench.unwant(one.which);
+        else if (one.do === "settle") bench.gone(one.which);
+        else if (one.do === "liveness") bench.liveness.set(workers[one.which]!, one.is);
+        else if (one.do === "says" && bench.at(one.which)) bench.says(one.which, one.status, generation++);
+        else if (one.do === "later") await bench.clock.advance(one.ms);
+        bench.pass();
+        checkCapacity(bench);
+      }
+    }),
+    { numRuns: 150 },
+  );
+});
+
+function checkCapacity(bench: Bench): void {
+  for (const { id, free } of candidates(bench.input())) {
+    assert.ok(free.memoryBytes >= 0, "memory is never overcommitted");
+    const held = [
+      ...bench.state.instancesOn(id).filter(({ report }) => report?.status !== "COMPLETED"),
+      ...bench.state.withdrawals.filter(({ workerId }) => workerId === id),
+    ].filter((one) => ("assignment" in one ? one.assignment.request : one.request).ports.length > 0);
+    assert.ok(held.length <= 1, "a host port has one holder");
+  }
+}

@@ -1,0 +1,56 @@
+/** What the root is told of an instance. Pure. */
+import type { InstanceReport, InstanceStatus } from "../protocol/instance.ts";
+import { type Instance, idOf, isCompleted, type Withdrawal, type Worker } from "./model.ts";
+
+/** @param silentSince epoch ms since when the worker is lost; undefined: it is not */
+export function reportToRoot(
+  instance: Instance,
+  worker: Worker | undefined,
+  silentSince: number | undefined,
+): InstanceReport {
+  const { assignment, placement, report, refusal, since } = instance;
+  const base = { instanceId: idOf(instance), generation: assignment.generation, since, restarts: 0 };
+  if (report && isCompleted(instance)) return translated(report, base.generation, worker);
+  if (refusal?.kind === "declined") return { ...base, status: "NO_WORKER_CAPACITY", detail: refusal.detail };
+  if (!placement || !worker)
+    return { ...base, status: "CLUSTER_SCHEDULED", detail: refusal?.detail ?? "the cluster chooses a worker" };
+  if (silentSince !== undefined) {
+    const last = report ? `; it was ${report.status} then` : "";
+    const detail = `worker "${worker.hostname}" has been silent since ${new Date(silentSince).toISOString()}${last}`;
+    return { ...base, restarts: report?.restarts ?? 0, status: "FAILED", since: silentSince, detail };
+  }
+  if (!report) return { ...base, status: "NODE_SCHEDULED", detail: `handed to worker "${worker.hostname}"` };
+  return translated(report, base.generation, worker);
+}
+
+function translated(report: InstanceReport, generation: number, worker: Worker | undefined): InstanceReport {
+  const { workerId: _inner, ...rest } = report;
+  const publicIp = report.publicIp ?? worker?.info.publicIp;
+  return { ...rest, generation, ...(publicIp === undefined ? {} : { publicIp }) };
+}
+
+/** Whether a report says more than measurements, which come with every heartbeat. */
+export function isNews(known: InstanceReport | undefined, report: InstanceReport): boolean {
+  return known === undefined || JSON.stringify(lasting(known)) !== JSON.stringify(lasting(report));
+}
+
+function lasting({ cpuPercent: _cpu, memoryBytes: _memory, ...rest }: InstanceReport): object {
+  return rest;
+}
+
+/** The same status since another moment is another occurrence of it. */
+export function isStatusChange(known: InstanceReport | undefined, report: InstanceReport): boolean {
+  return known?.status !== report.status || known.since !== report.since;
+}
+
+/**
+ * Whether nothing is left of a withdrawn instance on its worker.
+ * @param manifest revision that the worker has taken over @param held its last word about that instance
+ */
+export function isGone({ revision, number }: Withdrawal, manifest: number, held: InstanceReport | undefined): boolean {
+  if (manifest < revision) return false;
+  // Placed there again: both have one container id, so once the new one has existed the old one is gone.
+  return held === undefined || (held.generation > number && HAS_EXISTED.has(held.status));
+}
+
+const HAS_EXISTED: ReadonlySet<InstanceStatus> = new Set(["RUNNING", "DEAD", "COMPLETED"]);

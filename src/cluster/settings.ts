@@ -1,0 +1,35 @@
+/** What an operator may set of a cluster. */
+import * as z from "zod/mini";
+import type { Settings, Values } from "../base/settings.ts";
+import { Name } from "../protocol/names.ts";
+
+const port = z.coerce.number().check(z.int(), z.minimum(0), z.maximum(65535));
+
+export const CLUSTER_SETTINGS = {
+  name: { schema: Name, help: "Name of this cluster, unique at its root.", default: "cluster" },
+  location: {
+    schema: z.string().check(z.maxLength(200)),
+    help: "Where it is: a place or coordinates, for people.",
+    default: "",
+  },
+  rootUrl: {
+    schema: z.url({ protocol: /^https?$/ }),
+    help: "Address of the root's API, http:// or https://.",
+    default: "http://127.0.0.1:10000",
+  },
+  host: { schema: z.string(), help: "Address to listen on, for joins and MQTT.", default: "127.0.0.1" },
+  joinPort: { schema: port, help: "TCP port on which workers join.", default: 10100 },
+  mqttPort: { schema: port, help: "TCP port of the MQTT broker.", default: 10003 },
+  stateDir: { schema: z.string(), help: "Folder for the database and keys.", default: "/var/lib/oakestra/cluster" },
+  strategy: {
+    schema: z.enum(["best-fit", "first-fit"]),
+    help: "How a worker is chosen: best-fit (most room left) or first-fit.",
+    default: "best-fit",
+  },
+  joinTokenFile: {
+    schema: z.optional(z.string()),
+    help: "File with the token that the root issued; needed until the root knows this cluster.",
+  },
+} as const satisfies Settings;
+
+export type ClusterSettings = Values<typeof CLUSTER_SETTINGS>;

@@ -1,0 +1,155 @@
+/**
+ * The cluster's memory on disk. Everything is read once at start and written when it changes; heartbeats never come here.
+ * `write()` makes several changes one transaction: all of it is kept, or nothing, whatever kills the process.
+ */
+import type { StatementSync } from "node:sqlite";
+import * as z from "zod/mini";
+import { AppError } from "../../base/errors.ts";
+import { type Database, openDatabase, transaction } from "../../base/sqlite.ts";
+import { WorkerInfo } from "../../protocol/capacity.ts";
+import { Assignment, InstanceReport, PlacementRequest } from "../../protocol/instance.ts";
+import type { Placement, Withdrawal, Worker } from "../model.ts";
+import { MIGRATIONS } from "./migrations.ts";
+
+export interface StoredInstance {
+  readonly assignment: Assignment;
+  readonly placement?: Placement | undefined;
+  readonly report?: InstanceReport | undefined;
+}
+
+/** What a stored row says may be from an older version: it is checked like a message from outside. */
+const parse = <T extends z.ZodMiniType>(schema: T, text: unknown): z.output<T> =>
+  z.parse(schema, JSON.parse(String(text)));
+
+const SQL = {
+  workers: "SELECT id, hostname, key_digest, info, manifest_revision FROM workers ORDER BY hostname",
+  putWorker: `INSERT INTO workers (id, hostname, key_digest, info, manifest_revision) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET hostname = excluded.hostname, info = excluded.info,
+      manifest_revision = excluded.manifest_revision`,
+  removeWorker: "DELETE FROM workers WHERE id = ?",
+  instances: "SELECT assignment, worker_id, placement, report FROM instances ORDER BY rowid",
+  putInstance: `INSERT INTO instances (id, assignment, worker_id, placement, report) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET assignment = excluded.assignment, worker_id = excluded.worker_id,
+      placement = excluded.placement, report = excluded.report`,
+  removeInstance: "DELETE FROM instances WHERE id = ?",
+  withdrawals: "SELECT instance_id, worker_id, placement, revision, request FROM withdrawals",
+  putWithdrawal:
+    "INSERT INTO withdrawals (instance_id, worker_id, placement, revision, request) VALUES (?, ?, ?, ?, ?)",
+  removeWithdrawal: "DELETE FROM withdrawals WHERE instance_id = ? AND placement = ?",
+  nextPlacement: "UPDATE counters SET value = value + 1 WHERE name = 'placement' RETURNING value",
+  addToken: "INSERT INTO join_tokens (digest, expires_at) VALUES (?, ?)",
+  takeToken: "DELETE FROM join_tokens WHERE digest = ? RETURNING expires_at",
+  expireTokens: "DELETE FROM join_tokens WHERE expires_at < ?",
+} as const;
+
+export class ClusterStore {
+  readonly #database: Database;
+  readonly #statements: { readonly [K in keyof typeof SQL]: StatementSync };
+
+  /** @param path of the database file, or `:memory:` */
+  constructor(path: string) {
+    this.#database = openDatabase(path, MIGRATIONS);
+    // What a power cut may take with it (the last moments) is repaired: the root and the workers tell it again.
+    this.#database.exec("PRAGMA synchronous=NORMAL");
+    const prepared = Object.entries(SQL).map(([name, sql]) => [name, this.#database.prepare(sql)]);
+    this.#statements = Object.fromEntries(prepared) as { [K in keyof typeof SQL]: StatementSync };
+  }
+
+  /** @throws STORAGE_FULL | STORAGE_FAILED, and whatever `work` throws */
+  write<T>(work: () => T): T {
+    try {
+      return transaction(this.#database, work);
+    } catch (error) {
+      throw storageError(error);
+    }
+  }
+
+  workers(): Worker[] {
+    return this.#statements.workers.all().map((row) => ({
+      id: String(row.id),
+      hostname: String(row.hostname),
+      keyDigest: String(row.key_digest),
+      info: parse(WorkerInfo, row.info),
+      manifestRevision: Number(row.manifest_revision),
+    }));
+  }
+
+  instances(): StoredInstance[] {
+    return this.#statements.instances.all().map((row) => ({
+      assignment: parse(Assignment, row.assignment),
+      placement:
+        row.worker_id === null ? undefined : { workerId: String(row.worker_id), number: Number(row.placement) },
+      report: row.report === null ? undefined : parse(InstanceReport, row.report),
+    }));
+  }
+
+  withdrawals(): Withdrawal[] {
+    return this.#statements.withdrawals.all().map((row) => ({
+      instanceId: String(row.instance_id),
+      workerId: String(row.worker_id),
+      number: Number(row.placement),
+      revision: Number(row.revision),
+      request: parse(PlacementRequest, row.request),
+    }));
+  }
+
+  putWorker({ id, hostname, keyDigest, info, manifestRevision }: Worker): void {
+    this.#statements.putWorker.run(id, hostname, keyDigest, JSON.stringify(info), manifestRevision);
+  }
+
+  /** Its instances are left without a placement. */
+  removeWorker(id: string): void {
+    this.#statements.removeWorker.run(id);
+  }
+
+  putInstance({ assignment, placement, report }: StoredInstance): void {
+    this.#statements.putInstance.run(
+      assignment.instanceId,
+      JSON.stringify(assignment),
+      placement?.workerId ?? null,
+      placement?.number ?? null,
+      report ? JSON.stringify(report) : null,
+    );
+  }
+
+  removeInstance(id: string): void {
+    this.#statements.removeInstance.run(id);
+  }
+
+  putWithdrawal({ instanceId, workerId, number, revision, request }: Withdrawal): void {
+    this.#statements.putWithdrawal.run(instanceId, workerId, number, revision, JSON.stringify(request));
+  }
+
+  removeWithdrawal({ instanceId, number }: Withdrawal): void {
+    this.#statements.removeWithdrawal.run(instanceId, number);
+  }
+
+  /** Never the same twice. */
+  nextPlacement(): number {
+    return Number(this.#statements.nextPlacement.get()!.value);
+  }
+
+  addToken(digest: string, expiresAt: number, now: number): void {
+    this.#statements.expireTokens.run(now);
+    this.#statements.addToken.run(digest, expiresAt);
+  }
+
+  /** Spends the token and returns until when (epoch ms) it was valid; undefined when there is none. */
+  takeToken(digest: string): number | undefined {
+    const row = this.#statements.takeToken.get(digest);
+    return row ? Number(row.expires_at) : undefined;
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+}
+
+function storageError(error: unknown): unknown {
+  const { errcode } = error as { errcode?: unknown };
+  if (typeof errcode !== "number") return error;
+  const SQLITE_FULL = 13;
+  return (errcode & 0xff) === SQLITE_FULL
+    ? new AppError("STORAGE_FULL", "Cannot write the cluster's database: the disk is full", { cause: error })
+    : new AppError("STORAGE_FAILED", "Cannot write the cluster's database", { cause: error });
+}

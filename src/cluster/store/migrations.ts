@@ -1,0 +1,35 @@
+/** The cluster's database, oldest first. Never edit one that shipped. */
+export const MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE workers (
+    id TEXT PRIMARY KEY,
+    hostname TEXT NOT NULL UNIQUE,
+    key_digest TEXT NOT NULL UNIQUE,
+    info TEXT NOT NULL,                       -- WorkerInfo
+    manifest_revision INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  -- What the root wants here, in the order in which it came (rowid), and the worker that has it.
+  CREATE TABLE instances (
+    id TEXT NOT NULL UNIQUE,
+    assignment TEXT NOT NULL,                 -- Assignment
+    worker_id TEXT REFERENCES workers (id) ON DELETE SET NULL,
+    placement INTEGER,
+    report TEXT                               -- InstanceReport of this placement, so that a restart does not forget it
+  ) STRICT;
+
+  CREATE TABLE withdrawals (
+    instance_id TEXT NOT NULL,
+    worker_id TEXT NOT NULL REFERENCES workers (id) ON DELETE CASCADE,
+    placement INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    request TEXT NOT NULL,                    -- PlacementRequest
+    PRIMARY KEY (instance_id, placement)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE join_tokens (digest TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  INSERT INTO counters VALUES ('placement', 0);
+  `,
+];

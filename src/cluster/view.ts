@@ -1,0 +1,83 @@
+/** State and membership together, as the root and operators see them. */
+import { AppError } from "../base/errors.ts";
+import { aggregate } from "../hierarchy/capacity.ts";
+import type { Aggregate } from "../protocol/capacity.ts";
+import type { InstanceReport } from "../protocol/instance.ts";
+import { candidates } from "./capacity.ts";
+import type { ClusterState } from "./cluster-state.ts";
+import { type Instance, idOf, type Worker } from "./model.ts";
+import { reportToRoot } from "./reports.ts";
+import { type WorkerDocument, workerDocument } from "./worker-document.ts";
+import type { Workers } from "./workers.ts";
+
+export class ClusterView {
+  readonly #state: ClusterState;
+  readonly #workers: Workers;
+
+  constructor({ state, workers }: { readonly state: ClusterState; readonly workers: Workers }) {
+    this.#state = state;
+    this.#workers = workers;
+  }
+
+  /** @throws AppError NOT_FOUND */
+  worker(id: string): Worker {
+    const worker = this.#state.worker(id);
+    if (!worker) throw new AppError("NOT_FOUND", `There is no worker "${id}" in this cluster`);
+    return worker;
+  }
+
+  instanceIds(): string[] {
+    return this.#state.instances.map(idOf);
+  }
+
+  /** What the root is told of it; undefined when there is no such instance any more. */
+  report(instanceId: string): InstanceReport | undefined {
+    const instance = this.#state.instance(instanceId);
+    return instance && this.#report(instance);
+  }
+
+  aggregate(): Aggregate {
+    const active = this.#candidates().filter((candidate) => candidate.active);
+    return aggregate(
+      active.map(({ id, total, free, virtualization }) => {
+        const { architecture } = this.worker(id).info;
+        const { cpuPercent, memoryPercent } = this.#workers.contact(id);
+        return { architecture, virtualization, total, free, cpuPercent, memoryPercent };
+      }),
+    );
+  }
+
+  /** Of the instance's worker, when it can be asked for something. */
+  reachableWorkerOf(instanceId: string): string | undefined {
+    const workerId = this.#state.instance(instanceId)?.placement?.workerId;
+    return workerId !== undefined && this.#workers.livenessOf(workerId) === "active" ? workerId : undefined;
+  }
+
+  workerDocuments(): WorkerDocument[] {
+    return this.#candidates().map(({ id, free }) =>
+      workerDocument({
+        worker: this.worker(id),
+        contact: this.#workers.contact(id),
+        status: this.#workers.livenessOf(id),
+        free,
+        instances: this.#state.instancesOn(id).map((instance) => ({ instance, report: this.#report(instance) })),
+      }),
+    );
+  }
+
+  #report(instance: Instance): InstanceReport {
+    const { placement } = instance;
+    if (!placement) return reportToRoot(instance, undefined, undefined);
+    const worker = this.#state.worker(placement.workerId);
+    return reportToRoot(instance, worker, this.#workers.silentSince(placement.workerId));
+  }
+
+  #candidates() {
+    return candidates({
+      workers: this.#state.workers,
+      instances: this.#state.instances,
+      withdrawals: this.#state.withdrawals,
+      livenessOf: this.#workers.livenessOf,
+    });
+  }
+}

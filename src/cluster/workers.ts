@@ -1,0 +1,193 @@
+/**
+ * Membership: who was heard from when, and what each worker said last. Memory only; a restarted cluster gives every worker the
+ * full time to be heard from again.
+ */
+import type * as z from "zod/mini";
+import type { Clock } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import { type ChildContact, type Liveness, liveness, lostChildren } from "../hierarchy/children.ts";
+import type { InstanceReport } from "../protocol/instance.ts";
+import { Presence, WorkerReport, type WorkerTopic } from "../protocol/mqtt.ts";
+import type { ClusterState } from "./cluster-state.ts";
+import { decode } from "./decode.ts";
+import { isGone } from "./reports.ts";
+
+export const LIVENESS = { suspectAfterMs: 15_000, lostAfterMs: 30_000 } as const;
+
+export interface Contact {
+  /** Monotonic ms of the last message. */
+  readonly heardAt: number;
+  /** The same moment as epoch ms. */
+  readonly heardSince: number;
+  /** It has told everything on this connection, and the connection stands. */
+  readonly connected: boolean;
+  /** The next report's sequence number; undefined: only a full one helps. */
+  readonly expected?: number | undefined;
+  /** Manifest revision that it has taken over. */
+  readonly manifest: number;
+  /** The last word about each instance of which something is left there. */
+  readonly holds: ReadonlyMap<string, InstanceReport>;
+  readonly cpuPercent: number;
+  readonly memoryPercent: number;
+  /** Messages that broke the protocol. */
+  readonly malformed: number;
+}
+
+export interface WorkersOptions {
+  readonly state: ClusterState;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Something that placement depends on has changed. */
+  readonly onChanged: () => void;
+  /** Ends the worker's connection: its next one begins with a full report. */
+  readonly disconnect: (workerId: string) => void;
+}
+
+export class Workers {
+  readonly #options: WorkersOptions;
+  readonly #contacts = new Map<string, Contact>();
+  readonly #seen = new Map<string, Liveness>();
+
+  constructor(options: WorkersOptions) {
+    this.#options = options;
+  }
+
+  contact(workerId: string): Contact {
+    const known = this.#contacts.get(workerId);
+    if (known) return known;
+    const unheard: Contact = {
+      ...this.#now(),
+      connected: false,
+      manifest: 0,
+      holds: new Map(),
+      cpuPercent: 0,
+      memoryPercent: 0,
+      malformed: 0,
+    };
+    this.#contacts.set(workerId, unheard);
+    return unheard;
+  }
+
+  forget(workerId: string): void {
+    this.#contacts.delete(workerId);
+    this.#seen.delete(workerId);
+  }
+
+  livenessOf = (workerId: string): Liveness =>
+    liveness(this.#child(workerId), this.#options.clock.monotonic(), LIVENESS);
+
+  /** Those whose instances may be placed elsewhere. */
+  lost(): ReadonlySet<string> {
+    const children = this.#options.state.workers.map(({ id }) => this.#child(id));
+    return lostChildren(children, this.#options.clock.monotonic(), LIVENESS);
+  }
+
+  /** Epoch ms since when the worker is lost; undefined: it is not. */
+  silentSince(workerId: string): number | undefined {
+    return this.livenessOf(workerId) === "lost" ? this.contact(workerId).heardSince : undefined;
+  }
+
+  /** The workers whose liveness is another than when this was asked last. */
+  changes(): { readonly workerId: string; readonly now: Liveness }[] {
+    return this.#options.state.workers.flatMap(({ id, hostname }) => {
+      const now = this.livenessOf(id);
+      const before = this.#seen.get(id);
+      if (now === before) return [];
+      this.#seen.set(id, now);
+      this.#options.log.info({ workerId: id, hostname, now, before }, "worker liveness changed");
+      return [{ workerId: id, now }];
+    });
+  }
+
+  receive({ kind, workerId }: WorkerTopic, payload: Buffer): void {
+    if (kind === "presence") {
+      const presence = this.read(workerId, Presence, payload);
+      if (presence) this.#presence(workerId, presence);
+    } else if (kind === "report") {
+      const report = this.read(workerId, WorkerReport, payload);
+      if (report) this.#report(workerId, report);
+    }
+  }
+
+  /** What the worker sent, or undefined when it breaks the protocol: that is dropped, and counted. */
+  read<T extends z.ZodMiniType>(workerId: string, schema: T, payload: Buffer): z.output<T> | undefined {
+    const decoded = decode(schema, payload);
+    if ("value" in decoded) return decoded.value;
+    const malformed = this.contact(workerId).malformed + 1;
+    this.#update(workerId, { malformed });
+    // A worker that sends nothing else must not fill the log.
+    if (malformed === 1 || malformed % 1000 === 0)
+      this.#options.log.warn({ workerId, problem: decoded.problem, count: malformed }, "malformed message dropped");
+    return undefined;
+  }
+
+  #presence(workerId: string, { online }: Presence): void {
+    if (online) this.#update(workerId, this.#now());
+    // The time until it is lost runs from its last word. A late farewell of an earlier connection is undone by the next report.
+    else this.#update(workerId, { connected: false });
+    this.#options.onChanged();
+  }
+
+  #report(workerId: string, report: WorkerReport): void {
+    const before = this.contact(workerId);
+    if (!report.full && report.sequence !== before.expected) {
+      this.#skip(workerId, report.sequence);
+      return;
+    }
+    const holds = new Map(report.full ? [] : before.holds);
+    for (const instance of report.instances) {
+      // What it was never given takes no memory here.
+      if (this.#options.state.concerns(workerId, instance.instanceId)) holds.set(instance.instanceId, instance);
+    }
+    for (const instanceId of report.removed) holds.delete(instanceId);
+    this.#update(workerId, {
+      ...this.#now(),
+      connected: true,
+      expected: report.sequence + 1,
+      manifest: report.manifest,
+      holds,
+      cpuPercent: report.cpuPercent,
+      memoryPercent: report.memoryPercent,
+    });
+    this.#takeOver(workerId, report);
+    const isMore = report.full || report.instances.length + report.removed.length > 0 || report.info !== undefined;
+    if (isMore || !before.connected || report.manifest !== before.manifest) this.#options.onChanged();
+  }
+
+  #takeOver(workerId: string, report: WorkerReport): void {
+    const { state } = this.#options;
+    if (report.info) {
+      // Names are given at registration only, where they are seen to be unique.
+      const registered = state.worker(workerId)!.hostname;
+      state.updateWorker(workerId, { ...report.info, hostname: registered });
+    }
+    state.outgrow(workerId, report.manifest);
+    for (const instance of report.instances) state.observe(workerId, instance);
+    const { holds } = this.contact(workerId);
+    for (const withdrawal of state.withdrawals.filter((one) => one.workerId === workerId)) {
+      if (isGone(withdrawal, report.manifest, holds.get(withdrawal.instanceId))) state.settle(withdrawal);
+    }
+  }
+
+  /** A repeated report says nothing new; after a gap only everything helps. */
+  #skip(workerId: string, sequence: number): void {
+    const { expected } = this.contact(workerId);
+    this.#update(workerId, this.#now());
+    if (expected === undefined || sequence < expected) return;
+    this.#options.log.warn({ workerId, sequence, expected }, "reports missing; connection ended to get a full one");
+    this.#update(workerId, { expected: undefined });
+    this.#options.disconnect(workerId);
+  }
+
+  #child(id: string): ChildContact {
+    return { id, ...this.contact(id) };
+  }
+
+  #update(workerId: string, change: Partial<Contact>): void {
+    this.#contacts.set(workerId, { ...this.contact(workerId), ...change });
+  }
+
+  #now(): { readonly heardAt: number; readonly heardSince: number } {
+    return { heardAt: this.#options.clock.monotonic(), heardSince: this.#options.clock.now() };
+  }
+}
