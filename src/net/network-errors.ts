@@ -1,0 +1,40 @@
+/** The failures that the port promises, made in one place so that the fake's are the real ones. */
+import { AppError } from "../base/errors.ts";
+import { formatPort } from "../protocol/ports.ts";
+import type { PortMapping } from "./network.ts";
+
+export type NetworkErrorCode = "NET_CLASH" | "NET_UNAVAILABLE" | "NET_EXHAUSTED" | "NOT_ATTACHED" | "PORT_BUSY";
+
+export type PortHolder =
+  | { readonly kind: "instance"; readonly instanceId: string }
+  /** `pid` and `name` are unknown when the process is not visible to us. */
+  | { readonly kind: "process"; readonly pid?: number | undefined; readonly name?: string | undefined };
+
+export function portBusy(port: PortMapping, holder: PortHolder): AppError<NetworkErrorCode> {
+  return new AppError("PORT_BUSY", `Host port ${formatPort(port)} is in use by ${describeHolder(holder)}`, {
+    details: { port: port.hostPort, protocol: port.protocol, holder },
+  });
+}
+
+export function exhausted(subnet: string): AppError<NetworkErrorCode> {
+  const remedy = "stop instances, or give the worker a larger subnet";
+  return new AppError("NET_EXHAUSTED", `No sandbox address is left in ${subnet}: ${remedy}`, { details: { subnet } });
+}
+
+export function notAttached(instanceId: string): AppError<NetworkErrorCode> {
+  return new AppError("NOT_ATTACHED", `Cannot publish ports of "${instanceId}": it has no sandbox`);
+}
+
+export function unavailable(action: string, cause?: unknown): AppError<NetworkErrorCode> {
+  return new AppError("NET_UNAVAILABLE", `Cannot ${action}`, { cause });
+}
+
+export function nftFailed(text: string, cause?: unknown): AppError {
+  return new AppError("NFT_FAILED", `nft refused the rules: ${text.trim().slice(0, 1000)}`, { cause });
+}
+
+function describeHolder(holder: PortHolder): string {
+  if (holder.kind === "instance") return `instance "${holder.instanceId}"`;
+  if (holder.pid === undefined) return "a process of the host";
+  return `process ${holder.pid} ("${holder.name ?? "?"}") of the host`;
+}

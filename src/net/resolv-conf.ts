@@ -1,0 +1,21 @@
+/**
+ * The resolv.conf that sandboxes get: the host's, minus name servers on loopback, since a sandbox has a loopback of its own.
+ * @param candidates contents of the host's files, best first: the first that names a reachable server counts.
+ */
+export function sandboxResolvConf(candidates: readonly string[]): string {
+  const parsed = candidates.map((content) => {
+    const lines = content.split("\n").map((line) => line.trim());
+    return {
+      servers: lines.filter((line) => /^nameserver\s/.test(line) && !isLoopback(line.split(/\s+/)[1] ?? "")),
+      others: lines.filter((line) => /^(?:search|domain|options)\s/.test(line)),
+    };
+  });
+  const best = parsed.find(({ servers }) => servers.length > 0);
+  if (!best) return "# The host names no name server that a sandbox could reach.\n";
+  return `${[...best.servers, ...best.others].join("\n")}\n`;
+}
+
+/** IPv6 servers count as unreachable too: a sandbox has IPv4 only. */
+function isLoopback(address: string): boolean {
+  return address.startsWith("127.") || address.includes(":") || address === "0.0.0.0";
+}
