@@ -9,15 +9,18 @@ export interface ContainerRuntime {
   list(signal: AbortSignal): Promise<Container[]>;
   /**
    * Creates snapshot, container and task, and starts it. Leftovers of a dead container with the same id are removed first.
-   * On failure nothing is left behind. @throws AppError IMAGE_MISSING | IMAGE_PLATFORM | COMMAND_NOT_FOUND |
-   * MEMORY_TOO_LOW | RUNTIME_UNAVAILABLE | START_FAILED
+   * Running already, with the same instanceId and generation: resolves. On failure nothing is left behind.
+   * @throws AppError IMAGE_MISSING | IMAGE_PLATFORM | COMMAND_NOT_FOUND | MEMORY_TOO_LOW | RUNTIME_UNAVAILABLE | START_FAILED
    */
   start(spec: ContainerSpec, signal: AbortSignal): Promise<void>;
   /** SIGTERM, waits up to `graceMs`, then SIGKILL; resolves when the process is gone. No such container: resolves. */
   stop(containerId: string, graceMs: number, signal: AbortSignal): Promise<void>;
   /** Removes task, container and snapshot, each independently of whether the others exist. Kills a live task. */
   remove(containerId: string, signal: AbortSignal): Promise<void>;
-  /** Exits and OOM kills as they happen. Throws RUNTIME_UNAVAILABLE when the stream breaks: list again, then listen again. */
+  /**
+   * Exits and OOM kills as they happen; listening begins at the call, not at the first `next()`. Throws RUNTIME_UNAVAILABLE
+   * when the stream breaks: listen again, then list.
+   */
   events(signal: AbortSignal): AsyncIterable<RuntimeEvent>;
   /** Resource use of the running containers, by container id. */
   usage(signal: AbortSignal): Promise<ReadonlyMap<string, Usage>>;
@@ -26,10 +29,14 @@ export interface ContainerRuntime {
 export interface ImageStore {
   /**
    * Makes the image present and unpacked. A local image is used as it is; otherwise it is pulled.
-   * @throws AppError IMAGE_NOT_FOUND | IMAGE_PLATFORM | REGISTRY_UNAUTHORIZED | REGISTRY_UNREACHABLE | RUNTIME_UNAVAILABLE
+   * @throws AppError IMAGE_NAME_INVALID | IMAGE_NOT_FOUND | IMAGE_PLATFORM | IMAGE_INVALID | REGISTRY_UNAUTHORIZED |
+   * REGISTRY_UNREACHABLE | RUNTIME_UNAVAILABLE
    */
   ensure(reference: string, options: PullOptions, signal: AbortSignal): Promise<Image>;
-  /** Reads an OCI or Docker archive (`docker save`, `oak image build`) from a file. Returns the names it holds. */
+  /**
+   * Reads an OCI or Docker archive (`docker save`, `oak image build`) from a file. Returns the names it holds.
+   * @throws AppError ARCHIVE_INVALID | IMAGE_INVALID | IMAGE_PLATFORM | RUNTIME_UNAVAILABLE
+   */
   load(path: string, signal: AbortSignal): Promise<Image[]>;
   list(signal: AbortSignal): Promise<Image[]>;
   /** Removes the name; layers go with the runtime's own garbage collection. @throws IMAGE_NOT_FOUND */
@@ -68,7 +75,12 @@ export interface ContainerSpec {
   readonly networkNamespace?: string | undefined;
   /** Host file to bind read-only at /etc/resolv.conf. */
   readonly resolvConf?: string | undefined;
-  /** Standard output and error are appended here, by the runtime itself: they survive the agent. */
+  /** Host file to bind read-only at /etc/hosts. */
+  readonly hostsFile?: string | undefined;
+  /**
+   * Standard output and error are appended here, by the runtime itself: they survive the agent. Nothing bounds the file but
+   * whoever copies and truncates it, which is safe at any time.
+   */
   readonly logPath: string;
   /** Containers of one group share one shim process (less memory, one blast radius). */
   readonly shimGroup?: string | undefined;
@@ -93,7 +105,7 @@ export interface Container {
   readonly labels: Readonly<Record<string, string>>;
   readonly state: "created" | "running" | "exited" | "unknown";
   readonly pid?: number;
-  /** Epoch ms of the container's creation. */
+  /** Epoch ms of the container's creation. State `created` also means that the machine was restarted since. */
   readonly createdAt: number;
   /** Only when `exited`. */
   readonly exitCode?: number;
