@@ -1,6 +1,15 @@
 /** Makes dist/: the program in one CommonJS file (loads faster and leaner than ESM), Swagger UI, the OpenAPI document. */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -14,6 +23,7 @@ const version = describeVersion();
 await bundle();
 copySwaggerUi();
 await writeOpenApi();
+rmSync(join(dist, "compile-cache"), { recursive: true, force: true });
 // Last, and at once: whoever finds dist/oak.cjs finds all of dist.
 renameSync(join(dist, "oak.next.cjs"), join(dist, "oak.cjs"));
 console.log(`dist/oak.cjs  ${version}  ${Math.round(statSync(join(dist, "oak.cjs")).size / 1024)} kB`);
@@ -47,6 +57,8 @@ async function bundle(): Promise<void> {
     minifyWhitespace: true,
     keepNames: true,
     legalComments: "none",
+    // It finds its native half beside itself, in node_modules.
+    external: ["koffi"],
     metafile: true,
     define: {
       OAK_VERSION: JSON.stringify(version),

@@ -25,8 +25,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cli: ["transport", "protocol", "base"],
   dashboard: ["protocol"],
   // The roles meet only here: one process may run all three.
-  "up.ts": ["root", "cluster", "worker", "runtime", "net", "transport", "protocol", "base"],
-  "main.ts": ["root", "cluster", "worker", "cli", "up.ts", "runtime", "net", "protocol", "base"],
+  "up.ts": ["up-settings.ts", "root", "cluster", "worker", "runtime", "net", "transport", "protocol", "base"],
+  "up-settings.ts": ["root", "cluster", "worker", "base"],
+  "machine.ts": ["worker", "runtime", "net", "cli", "base"],
+  "start-role.ts": ["machine.ts", "up.ts", "up-settings.ts", "root", "cluster", "worker", "cli", "base"],
+  "main.ts": ["machine.ts", "start-role.ts", "cli", "base"],
 };
 const PURE = ["protocol", "scheduler", "addressing", "hierarchy"];
 const MAX_LINES = 400;

@@ -11,6 +11,8 @@ export async function writeFileAtomic(path: string, content: string, mode = 0o60
   const temporary = `${path}.new`;
   const file = await open(temporary, "w", mode);
   try {
+    // Whatever the umask, and whatever a broken-off write has left there.
+    await file.chmod(mode);
     await file.writeFile(content);
     await file.sync();
   } finally {

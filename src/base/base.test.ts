@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -110,6 +110,25 @@ test("a failing reconciler backs off although it is triggered, and recovers", as
   await run;
 });
 
+test("a reconciler outlives a pass that was aborted by something else than its own end", async () => {
+  const clock = new ManualClock();
+  const stop = new AbortController();
+  let passes = 0;
+  const loop = new Reconciler({
+    ...{ name: "test", log: silentLogger, clock, resyncMs: 60_000 },
+    pass: async () => {
+      passes += 1;
+      if (passes === 1) throw new DOMException("somebody else's", "AbortError");
+      return undefined;
+    },
+  });
+  const run = loop.run(stop.signal);
+  await clock.advance(1000);
+  assert.equal(passes, 2);
+  stop.abort();
+  await run;
+});
+
 test("runTogether() stops the others when one loop fails, and names it", async () => {
   let stopped = false;
   const waits = (signal: AbortSignal) =>
@@ -156,6 +175,9 @@ test("writeFileAtomic() replaces content and keeps it private", async () => {
     await writeFileAtomic(path, "two");
     assert.equal(readFileSync(path, "utf8"), "two");
     assert.equal(statSync(path).mode & 0o777, 0o600);
+    writeFileSync(`${path}.new`, "left by a crash", { mode: 0o644 });
+    await writeFileAtomic(path, "three");
+    assert.equal(statSync(path).mode & 0o777, 0o600, "also over what a crash has left");
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -192,7 +214,9 @@ test("openDatabase() migrates once, refuses a newer file, and a transaction keep
   const folder = mkdtempSync(join(tmpdir(), "oak-base-"));
   try {
     const path = join(folder, "a.db");
+    writeFileSync(path, "", { mode: 0o644 });
     const first = openDatabase(path, ["CREATE TABLE t (x INTEGER)"]);
+    for (const file of [path, `${path}-wal`]) assert.equal(statSync(file).mode & 0o777, 0o600, `${file} is private`);
     first.close();
     const second = openDatabase(path, ["CREATE TABLE t (x INTEGER)", "ALTER TABLE t ADD y INTEGER"]);
     assert.throws(() =>

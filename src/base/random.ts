@@ -15,6 +15,11 @@ export function secretDigest(secret: string): string {
   return createHash("sha256").update(secret).digest("hex");
 }
 
+/** Evenly from 0 to below 1; not for secrets. */
+export function fraction(): number {
+  return Math.random();
+}
+
 /** `ms` spread evenly over ±`share` of itself, so that many clients do not move in step. */
 export function jitter(ms: number, share = 0.2): number {
   return Math.round(ms * (1 + (randomInt(0, 2001) / 1000 - 1) * share));

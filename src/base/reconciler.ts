@@ -4,7 +4,6 @@
  * and a failed pass is repeated with back-off and jitter. Nothing starts before `run()`.
  */
 import { type Clock, pause, systemClock } from "./clock.ts";
-import { isAbort } from "./errors.ts";
 import type { Logger } from "./log.ts";
 import { jitter } from "./random.ts";
 import { type Backoff, backoffMs } from "./retry.ts";
@@ -48,7 +47,7 @@ export class Reconciler {
         failures = 0;
         if (result) pauseMs = Math.min(pauseMs, result.againInMs);
       } catch (error) {
-        if (signal.aborted || isAbort(error)) break;
+        if (signal.aborted) break;
         failures += 1;
         pauseMs = jitter(backoffMs(failures, backoff));
         log.warn({ loop: name, failures, retryInMs: pauseMs, error }, "reconcile pass failed");

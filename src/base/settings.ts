@@ -4,6 +4,7 @@
  */
 import * as z from "zod/mini";
 import { AppError } from "./errors.ts";
+import "./validation.ts"; // the messages of the schemas
 
 export interface Setting {
   /** Accepts the typed value and its text form (use z.coerce for numbers). */

@@ -1,5 +1,5 @@
 /** The one seam to SQLite. WAL, synchronous=NORMAL for speed where a lost last write is repaired, FULL where it is not. */
-import { mkdirSync } from "node:fs";
+import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { AppError } from "./errors.ts";
@@ -12,7 +12,7 @@ export type Database = DatabaseSync;
  * @throws STORE_TOO_NEW when a newer program wrote the file.
  */
 export function openDatabase(path: string, migrations: readonly string[]): Database {
-  if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  if (path !== ":memory:") makePrivate(path);
   const database = new DatabaseSync(path);
   database.exec(
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000; PRAGMA cache_size=-512; PRAGMA journal_size_limit=1048576;",
@@ -32,6 +32,13 @@ export function openDatabase(path: string, migrations: readonly string[]): Datab
     });
   }
   return database;
+}
+
+/** Digests, keys and secrets stand in there. SQLite gives the files beside it the same mode. */
+function makePrivate(path: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  closeSync(openSync(path, "a", 0o600));
+  chmodSync(path, 0o600);
 }
 
 /** Runs `work` in one transaction: all of it is kept, or nothing when it throws. Not reentrant. */

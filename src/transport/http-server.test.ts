@@ -94,6 +94,32 @@ test("a stream ends with the server, and its request's signal aborts when the cl
   assert.equal(await kept.text(), "first\n");
 });
 
+test("HEAD of a stream ends the stream, which was begun before anybody read it", async () => {
+  let hasEnded = false;
+  const begun = (async function* () {
+    try {
+      for (;;) yield "tick\n";
+    } finally {
+      hasEnded = true;
+    }
+  })();
+  const base = await serve(async () => {
+    await begun.next();
+    return {
+      status: 200,
+      body: (async function* () {
+        try {
+          yield* begun;
+        } finally {
+          await begun.return();
+        }
+      })(),
+    };
+  });
+  assert.equal((await fetch(base, { method: "HEAD" })).status, 200);
+  assert.ok(hasEnded);
+});
+
 test("close() lets an answer under way finish and takes no new connection", async () => {
   let release: (() => void) | undefined;
   let entered: (() => void) | undefined;

@@ -39,6 +39,7 @@ export class HttpServer {
   readonly #open = new Set<Exchange>();
   readonly #upgraded = new Set<Duplex>();
   #server: Server | undefined;
+  #isClosing = false;
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
@@ -69,7 +70,7 @@ export class HttpServer {
   async close(): Promise<void> {
     const server = this.#server;
     if (!server?.listening) return;
-    this.#server = undefined;
+    this.#isClosing = true;
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
     for (const exchange of this.#open) exchange.abort();
     server.closeIdleConnections();
@@ -87,7 +88,7 @@ export class HttpServer {
       this.#open.delete(exchange);
       exchange.abort();
       // While closing, a connection whose last answer is out must not live on for another request.
-      if (!this.#server) (message.socket as { server?: Server }).server?.closeIdleConnections();
+      if (this.#isClosing) this.#server?.closeIdleConnections();
     });
     try {
       await send(response, await this.#answer(exchange), exchange);
@@ -188,12 +189,9 @@ async function send(response: ServerResponse, answer: HttpResponse, exchange: Ex
   }
   response.writeHead(status, headers);
   response.flushHeaders();
-  if (exchange.method === "HEAD") {
-    response.end();
-    return;
-  }
   for await (const chunk of body) {
-    if (exchange.aborted) break;
+    // Also for HEAD the stream was begun, so only this ends it: one that nobody has begun to read would stay open for ever.
+    if (exchange.aborted || exchange.method === "HEAD") break;
     if (!response.write(chunk)) await drained(response);
   }
   response.end();

@@ -135,6 +135,7 @@ test("a broker that says nothing any more is given up", async () => {
     onDisconnected: (reason) => reasons.push(reason),
   });
   await eventually(() => sockets.size > 1);
+  assert.match(reasons[0]?.message ?? "", /silent/, "its end is told like that of any other connection");
   stop();
   await ended;
   sockets.forEach((socket) => void socket.destroy());

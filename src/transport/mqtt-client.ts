@@ -154,6 +154,10 @@ export class MqttClient {
       await raced(greeted, deadline(connectTimeoutMs, AbortSignal.any([signal, ended.signal])));
       await this.#keepAlive(connection, signal);
       isClean = true;
+    } catch (error) {
+      // Given up by us: whoever listens for the end of the connection must hear of this one as well.
+      if (!signal.aborted) fail(error as Error);
+      throw error;
     } finally {
       if (isClean) await this.#farewell(connection);
       this.#connection = undefined;

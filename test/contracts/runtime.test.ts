@@ -150,6 +150,25 @@ describe("ContainerdRuntime on containerd", () => {
     assert.match(seen, /^CapEff:\t0000000000000000$/m);
   });
 
+  test("a command in a container has its user, environment and limits, and leaves no process when it is given up", async () => {
+    const spec = makeSpec("exec", { environment: ["WHERE=here"], limits: { pids: 50 } });
+    await runtime.start(spec, signal);
+    const shell = (script: string, timeoutMs: number, until = signal) =>
+      runtime.exec(spec.containerId, ["/bin/sh", "-c", script], { timeoutMs }, until);
+    const facts = 'test "$WHERE" = here && test "$(hostname)" = test && grep -q "^NoNewPrivs:.1$" /proc/self/status';
+    assert.deepEqual(await shell(facts.replace("grep -q", "busybox grep -q"), 5000), { exitCode: 0 });
+    const sleepers = async () => (await lab.host.run(["sh", "-c", "pgrep -fc '[s]leep 12345' || true"])).stdout.trim();
+    await assert.rejects(shell("exec sleep 12345", 300), { code: "EXEC_TIMEOUT" });
+    const giveUp = new AbortController();
+    const running = shell("exec sleep 12345", 60_000, giveUp.signal);
+    await eventually(async () => (await sleepers()) === "1");
+    giveUp.abort(new Error("enough"));
+    await assert.rejects(running, { message: "enough" });
+    await eventually(async () => (await sleepers()) === "0");
+    assert.equal((await runtime.list(signal))[0]?.state, "running");
+    await runtime.remove(spec.containerId, signal);
+  });
+
   test("ids longer than containerd's are kept whole", async () => {
     const long = `${"a".repeat(30)}.${"b".repeat(30)}.${"c--d".repeat(7)}.${"e".repeat(30)}.instance.12`;
     await runtime.start(makeSpec(long, { logPath: join(lab.folder, "long.log") }), signal);

@@ -138,6 +138,23 @@ export function runtimeContract(name: string, setUp: () => Promise<RuntimeUnderT
       for (const { containerId } of [exits, ooms]) await runtime.remove(containerId, signal);
     });
 
+    test("exec() runs a command in the container and tells how it ended", async () => {
+      const spec = makeSpec("sleep");
+      const shell = (script: string, timeoutMs = 10_000) =>
+        runtime.exec(spec.containerId, ["/bin/sh", "-c", script], { timeoutMs }, signal);
+      await assert.rejects(shell("exit 0"), { code: "NOT_RUNNING" });
+      await runtime.start(spec, signal);
+      assert.deepEqual(await shell("exit 0"), { exitCode: 0 });
+      assert.deepEqual(await Promise.all([shell("exit 3"), shell("exit 4")]), [{ exitCode: 3 }, { exitCode: 4 }]);
+      await assert.rejects(shell("sleep 100", 500), { code: "EXEC_TIMEOUT" });
+      const missing = runtime.exec(spec.containerId, ["/does-not-exist"], { timeoutMs: 10_000 }, signal);
+      await assert.rejects(missing, { code: "COMMAND_NOT_FOUND" });
+      assert.equal((await find(spec.containerId))?.state, "running");
+      await runtime.stop(spec.containerId, 5000, signal);
+      await assert.rejects(shell("exit 0"), { code: "NOT_RUNNING" });
+      await runtime.remove(spec.containerId, signal);
+    });
+
     test("usage() has the running containers", async () => {
       const spec = makeSpec("sleep");
       await runtime.start(spec, signal);
