@@ -20,6 +20,11 @@ export const ERROR_CODES = {
   METHOD_NOT_ALLOWED: { status: 405, meaning: "The path exists, but not with this method" },
   NAME_TAKEN: { status: 409, meaning: "The name is in use; `details.holder` tells by what" },
   ADDRESS_TAKEN: { status: 409, meaning: "The service address is in use; `details.holder` tells by what" },
+  NO_ADDRESS_LEFT: {
+    status: 503,
+    meaning:
+      "Every address of the service range is in use or has been until a moment ago; free some, or widen the range",
+  },
   IN_USE: { status: 409, meaning: "It is still used by something else" },
   STORAGE_FULL: { status: 507, meaning: "The disk of the state folder is full; nothing was changed" },
   STORAGE_FAILED: { status: 500, meaning: "The state folder cannot be written; nothing was changed" },

@@ -3,15 +3,19 @@
  * | topic                          | writer  | QoS | retained | payload          |
  * | workers/<id>/desired/<instance> | cluster | 1 | yes (empty = withdrawn) | DesiredInstance |
  * | workers/<id>/manifest           | cluster | 1 | yes      | Manifest         |
+ * | workers/<id>/network            | cluster | 1 | yes      | WorkerNetwork    |
+ * | workers/<id>/routes             | cluster | 1 | no       | RouteUpdate, in parts |
  * | workers/<id>/logs/request       | cluster | 0 | no       | LogRequest       |
  * | workers/<id>/report             | worker  | 1 | no       | WorkerReport     |
  * | workers/<id>/presence           | worker  | 1 | yes, also as last will | Presence |
+ * | workers/<id>/interest           | worker  | 1 | no       | Interest, in parts; full at connect |
  * | workers/<id>/logs/data          | worker  | 0 | no       | LogData          |
  */
 import * as z from "zod/mini";
 import { WorkerInfo } from "./capacity.ts";
 import { Assignment, InstanceReport } from "./instance.ts";
 import { InstanceId } from "./names.ts";
+import { Cidr } from "./route.ts";
 
 export const topics = {
   desired: (worker: string, instance: string) => `workers/${worker}/desired/${instance}`,
@@ -19,16 +23,20 @@ export const topics = {
   manifest: (worker: string) => `workers/${worker}/manifest`,
   logRequest: (worker: string) => `workers/${worker}/logs/request`,
   report: (worker: string) => `workers/${worker}/report`,
+  network: (worker: string) => `workers/${worker}/network`,
+  routes: (worker: string) => `workers/${worker}/routes`,
+  interest: (worker: string) => `workers/${worker}/interest`,
   presence: (worker: string) => `workers/${worker}/presence`,
   logData: (worker: string) => `workers/${worker}/logs/data`,
 } as const;
 
 export type WorkerTopic =
   | { readonly kind: "desired"; readonly workerId: string; readonly instanceId: string }
-  | { readonly kind: "manifest" | "logRequest" | "report" | "presence" | "logData"; readonly workerId: string };
+  | { readonly kind: PlainKind | "logRequest" | "logData"; readonly workerId: string };
+type PlainKind = "manifest" | "network" | "routes" | "interest" | "report" | "presence";
 
 const TOPIC =
-  /^workers\/([0-9a-f]{24})\/(?:(manifest|report|presence)|desired\/([0-9a-f]{24}-\d{1,9})|logs\/(request|data))$/;
+  /^workers\/([0-9a-f]{24})\/(?:(manifest|network|routes|interest|report|presence)|desired\/([0-9a-f]{24}-\d{1,9})|logs\/(request|data))$/;
 
 export function parseTopic(topic: string): WorkerTopic | undefined {
   const match = TOPIC.exec(topic);
@@ -36,7 +44,7 @@ export function parseTopic(topic: string): WorkerTopic | undefined {
   const [, workerId, plain, instanceId, logs] = match;
   if (instanceId) return { kind: "desired", workerId: workerId!, instanceId };
   if (logs) return { kind: logs === "request" ? "logRequest" : "logData", workerId: workerId! };
-  return { kind: plain as "manifest" | "report" | "presence", workerId: workerId! };
+  return { kind: plain as PlainKind, workerId: workerId! };
 }
 
 /** What the worker must run; `request` stays at the cluster. */
@@ -50,6 +58,14 @@ export const Manifest = z.object({
 });
 export type Manifest = z.infer<typeof Manifest>;
 
+/** The worker's part in the overlay. */
+export const WorkerNetwork = z.object({
+  serviceRange: Cidr,
+  /** For its sandboxes; the first address of each is the worker's own. It keeps them for as long as it is known here. */
+  subnets: z.array(Cidr),
+});
+export type WorkerNetwork = z.infer<typeof WorkerNetwork>;
+
 export const WorkerReport = z.object({
   /** Consecutive within one connection, from 1; 1 is full. A gap makes the cluster wait for the next full report. */
   sequence: z.int(),
@@ -60,6 +76,8 @@ export const WorkerReport = z.object({
   /** Measured, 0–100. */
   cpuPercent: z.number(),
   memoryPercent: z.number(),
+  /** Sandbox addresses that it could still give out. */
+  addressesFree: z.optional(z.int()),
   /** A full report lists every instance of which anything is left, withdrawn ones until they are gone; `generation` is the desired one's. */
   instances: z.array(InstanceReport),
   /** Nothing is left of these; the cluster gives their capacity to others. */

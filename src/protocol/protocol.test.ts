@@ -5,6 +5,7 @@ import { describeProblems, validate } from "../base/validation.ts";
 import { spread, upperBound } from "./capacity.ts";
 import { Descriptor } from "./descriptor.ts";
 import { ERROR_CODES } from "./error-codes.ts";
+import { healthcheck } from "./healthcheck.ts";
 import { type InstanceStatus, isTerminal, mayFollow, STATUS } from "./instance.ts";
 import { parseTopic, topics } from "./mqtt.ts";
 import { Name } from "./names.ts";
@@ -91,11 +92,29 @@ test("each wrong value is refused by a problem that names its field", () => {
     [{ environment: ["A=\0"] }, /environment/],
     [{ constraints: [{ type: "nearby" }] }, /unknown constraint type/],
     [{ microservice_name: "a b" }, /not a valid name/],
+    [{ healthcheck: { type: "icmp" } }, /unknown healthcheck type/],
+    [{ healthcheck: { type: "http" } }, /healthcheck\.port/],
+    [{ healthcheck: { type: "http", port: 80, path: "health" } }, /must begin with \//],
+    [{ healthcheck: { type: "tcp", port: 80, interval: 0 } }, /healthcheck\.interval/],
+    [{ healthcheck: { type: "tcp", port: 80, intervall: 5 } }, /healthcheck.*intervall/],
+    [{ healthcheck: { type: "exec", command: [] } }, /healthcheck\.command/],
   ];
   for (const [change, expected] of wrong) assert.match(problemsOf(descriptor(change)), expected);
   assert.match(problemsOf({ ...descriptor(), sla_version: "v1.0" }), /use "v2.0"/);
   assert.match(problemsOf({ sla_version: "v2.0" }), /applications/);
   for (const value of [null, 1, "x", []]) assert.notEqual(problemsOf(value), "");
+});
+
+test("a healthcheck reaches the worker complete", () => {
+  const timing = { intervalMs: 10_000, timeoutMs: 3000, retries: 3, startPeriodMs: 0 };
+  assert.deepEqual(healthcheck({ type: "http", port: 80 }), { type: "http", port: 80, path: "/", ...timing });
+  assert.deepEqual(
+    healthcheck({ type: "exec", command: ["true"], interval: 1, timeout: 2, retries: 1, start_period: 4 }),
+    {
+      ...{ type: "exec", command: ["true"] },
+      ...{ intervalMs: 1000, timeoutMs: 2000, retries: 1, startPeriodMs: 4000 },
+    },
+  );
 });
 
 test("parsePorts() never throws, and what it accepts is in range", () => {

@@ -6,9 +6,12 @@ import * as z from "zod/mini";
 import { Aggregate } from "./capacity.ts";
 import { Assignment, InstanceReport } from "./instance.ts";
 import { InstanceId, Name } from "./names.ts";
+import { Cidr, Interest, RouteUpdate } from "./route.ts";
 
 export const PROTOCOL_VERSION = 1;
 export const UPLINK_PATH = "/api/uplink";
+/** A cluster with fewer than this many subnets to give gets another block. */
+export const MIN_SUBNETS_FREE = 4;
 /** Either side closes a link on which nothing was heard for this long; each side pings at a third of it. */
 export const UPLINK_SILENCE_MS = 30_000;
 
@@ -34,8 +37,11 @@ export const ClusterMessage = z.discriminatedUnion("type", [
     aggregate: z.optional(Aggregate),
     instances: z.array(InstanceReport),
     removed: z.array(InstanceId),
+    /** Subnets that the cluster could still give to its workers; told when it changes. */
+    subnetsFree: z.optional(z.int()),
   }),
   z.object({ type: z.literal("resync") }),
+  z.extend(Interest, { type: z.literal("interest") }),
   z.object({ type: z.literal("log.data"), stream: z.string(), chunk: z.string() }),
   z.object({ type: z.literal("log.end"), stream: z.string(), error: z.optional(z.string()) }),
 ]);
@@ -52,6 +58,9 @@ export const RootMessage = z.discriminatedUnion("type", [
     removed: z.array(InstanceId),
   }),
   z.object({ type: z.literal("resync") }),
+  z.extend(RouteUpdate, { type: z.literal("routes") }),
+  /** The overlay's addresses, and all of the blocks from which this cluster gives its workers their subnets. */
+  z.object({ type: z.literal("network"), serviceRange: Cidr, blocks: z.array(Cidr) }),
   z.object({
     type: z.literal("log.open"),
     stream: z.string(),

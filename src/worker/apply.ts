@@ -7,6 +7,7 @@ import type { DesiredInstance } from "../protocol/mqtt.ts";
 import { containerId } from "../protocol/names.ts";
 import type { Container, ContainerRuntime, ContainerSpec } from "../runtime/container-runtime.ts";
 import type { DesiredFile } from "./desired-file.ts";
+import type { HostsFiles } from "./hosts-files.ts";
 import type { Instances } from "./instances.ts";
 import type { InstanceLogs } from "./logs.ts";
 import type { Step } from "./plan.ts";
@@ -30,6 +31,7 @@ export interface ApplierParts {
   readonly network: Network;
   readonly instances: Instances;
   readonly logs: InstanceLogs;
+  readonly hostsFiles: HostsFiles;
   readonly desiredFile: DesiredFile;
   /** The containers as we know them; steps note what they changed. */
   readonly containers: Map<string, Container>;
@@ -39,7 +41,7 @@ export interface ApplierParts {
 }
 
 export function createAppliers(parts: ApplierParts): Appliers {
-  const { runtime, network, instances, logs, desiredFile, containers, outOfMemory, clock } = parts;
+  const { runtime, network, instances, logs, hostsFiles, desiredFile, containers, outOfMemory, clock } = parts;
   return {
     pull: async ({ instance }, signal) => {
       const { instanceId, generation, workload } = instance;
@@ -67,7 +69,10 @@ export function createAppliers(parts: ApplierParts): Appliers {
       const isRestart = record?.endNotedAt !== undefined;
       const restarts = (record?.restarts ?? 0) + (isRestart ? 1 : 0);
       instances.update(instanceId, generation, { status: "CREATING", detail: "starting the container" });
-      const spec = containerSpec(instance, await network.attach(instanceId, signal), logs.path(instanceId));
+      const sandbox = await network.attach(instanceId, signal);
+      const hostname = hostName(instance);
+      const hostsFile = await hostsFiles.make(instanceId, { address: sandbox.address, hostname });
+      const spec = containerSpec(instance, { sandbox, hostname, hostsFile, logPath: logs.path(instanceId) });
       outOfMemory.delete(spec.containerId);
       await runtime.start(spec, signal);
       const startedAt = clock.now();
@@ -126,6 +131,7 @@ export function createAppliers(parts: ApplierParts): Appliers {
       instances.update(instanceId, undefined, { ports: "none" });
     },
     forget: async ({ instanceId }) => {
+      await hostsFiles.remove(instanceId);
       await logs.remove(instanceId);
       instances.forget(instanceId);
     },
@@ -137,7 +143,8 @@ export function createAppliers(parts: ApplierParts): Appliers {
 
 /** How long a step may take before it counts as failed. */
 export function limitMs(step: Step): number {
-  if (step.do === "pull") return 15 * 60_000;
+  // A slow link takes what it takes: a connection that stands still ends by itself.
+  if (step.do === "pull") return 6 * 3_600_000;
   return 60_000 + (step.do === "stop" ? graceMs(step.container) : 0);
 }
 
@@ -152,16 +159,29 @@ export function describeEnd({ exitCode }: Container, { workload }: DesiredInstan
   return `ended ${signal}${addition}`;
 }
 
-function containerSpec(instance: DesiredInstance, sandbox: Sandbox, logPath: string): ContainerSpec {
+/** What a container calls itself: the service and its number. */
+function hostName({ jobName, instanceNumber }: DesiredInstance): string {
+  return `${jobName.split(".")[2] ?? jobName}-${instanceNumber}`.slice(0, 63);
+}
+
+interface Surroundings {
+  readonly sandbox: Sandbox;
+  readonly hostname: string;
+  readonly hostsFile: string;
+  readonly logPath: string;
+}
+
+function containerSpec(
+  instance: DesiredInstance,
+  { sandbox, hostname, hostsFile, logPath }: Surroundings,
+): ContainerSpec {
   const { instanceId, generation, serviceId, applicationId, jobName, instanceNumber, workload } = instance;
-  const service = jobName.split(".")[2] ?? jobName;
   return {
     containerId: containerId(jobName, instanceNumber),
-    ...{ instanceId, generation, logPath },
+    ...{ instanceId, generation, hostname, hostsFile, logPath },
     image: workload.image,
     command: workload.command.length > 0 ? workload.command : undefined,
     environment: workload.environment,
-    hostname: `${service}-${instanceNumber}`.slice(0, 63),
     limits: { memoryBytes: workload.memoryBytes, cpuMillis: workload.cpuMillis, pids: MAX_PIDS },
     // Empty with `net: "off"`: an empty namespace of the container's own.
     networkNamespace: sandbox.namespacePath || undefined,

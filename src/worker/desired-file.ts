@@ -2,6 +2,7 @@
  * `desired.json`: the desired set and the one-shot instances that are done, on disk, so that a boot without a link starts what must
  * run and nothing twice. Writing happens beside the work, never before it: a set lost by a crash comes again with the link.
  */
+import { createHash } from "node:crypto";
 import * as z from "zod/mini";
 import { readFileIfAny, writeFileAtomic } from "../base/atomic-file.ts";
 import { AppError } from "../base/errors.ts";
@@ -34,6 +35,7 @@ export class DesiredFile {
   #completed: Completions = {};
   #version = 0;
   #writtenVersion = 0;
+  #writtenDigest = "";
 
   constructor(options: { path: string; log: Logger }) {
     this.#path = options.path;
@@ -61,6 +63,7 @@ export class DesiredFile {
       const { revision, instances, completed } = parse(text);
       this.#set = { revision, instances: new Map(instances.map((instance) => [instance.instanceId, instance])) };
       this.#completed = completed;
+      this.#writtenDigest = digestOf(text);
     } catch (error) {
       this.#log.error({ path: this.#path, error }, "desired set on disk is unreadable; waiting for the cluster");
     }
@@ -106,10 +109,18 @@ export class DesiredFile {
         instances: [...instances.values()],
         completed: this.#completed,
       };
-      await writeFileAtomic(this.#path, JSON.stringify(content));
+      const text = JSON.stringify(content);
+      const digest = digestOf(text);
+      // Each new link tells all of it again, mostly without a difference.
+      if (digest !== this.#writtenDigest) await writeFileAtomic(this.#path, text);
+      this.#writtenDigest = digest;
       this.#writtenVersion = version;
     });
   }
+}
+
+function digestOf(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }
 
 function parse(text: string): z.infer<typeof File> {

@@ -9,12 +9,14 @@ import type { Logger } from "../base/log.ts";
 import { jitter } from "../base/random.ts";
 import { Reconciler } from "../base/reconciler.ts";
 import { backoffMs } from "../base/retry.ts";
+import { validate } from "../base/validation.ts";
 import type { Network } from "../net/network.ts";
-import { containerId as nameOf } from "../protocol/names.ts";
+import { InstanceId, containerId as nameOf } from "../protocol/names.ts";
 import type { Container, ContainerRuntime, RuntimeEvent } from "../runtime/container-runtime.ts";
 import { type Appliers, createAppliers, describeEnd, limitMs, RESTART_BACKOFF, seconds } from "./apply.ts";
 import type { DesiredAssembly, DesiredSet } from "./desired.ts";
 import type { DesiredFile } from "./desired-file.ts";
+import type { HostsFiles } from "./hosts-files.ts";
 import type { Instances } from "./instances.ts";
 import type { InstanceLogs } from "./logs.ts";
 import { describe, isObsolete, nextDue, plan, type Step } from "./plan.ts";
@@ -31,6 +33,7 @@ export interface EngineParts {
   readonly desiredFile: DesiredFile;
   readonly instances: Instances;
   readonly logs: InstanceLogs;
+  readonly hostsFiles: HostsFiles;
   readonly log: Logger;
   readonly clock: Clock;
 }
@@ -44,7 +47,8 @@ export class Engine {
   readonly #busy = new Map<string, { step: Step; cancel: AbortController; done: Promise<void> }>();
   /** Instances whose containers may differ from what we know. */
   readonly #doubtful = new Set<string>();
-  #logged: ReadonlySet<string> = new Set();
+  /** Instances that were found to have files. */
+  #onDisk: readonly string[] = [];
   #mustList = true;
   #listedAt = Number.NEGATIVE_INFINITY;
   #isNetworkUp = false;
@@ -156,8 +160,8 @@ export class Engine {
     if (!wanted) return undefined;
     const sandboxes = new Set(network.list().map(({ instanceId }) => instanceId));
     const owners = [...this.#containers.values()].map(({ instanceId }) => instanceId);
-    instances.sync(wanted, desiredFile.completed, [...owners, ...sandboxes, ...this.#logged]);
-    this.#logged = new Set();
+    instances.sync(wanted, desiredFile.completed, [...owners, ...sandboxes, ...this.#onDisk]);
+    this.#onDisk = [];
     this.#cancelObsolete(wanted);
     const busy = new Map([...this.#busy].map(([instanceId, { step }]) => [instanceId, step]));
     const observed = { containers: [...this.#containers.values()], sandboxes, records: instances.records, busy };
@@ -168,7 +172,7 @@ export class Engine {
   }
 
   async #list(signal: AbortSignal): Promise<void> {
-    const { runtime, logs, clock } = this.#parts;
+    const { runtime, logs, hostsFiles, clock } = this.#parts;
     // A doubt about an instance at work is settled when its step has ended.
     const settled = [...this.#doubtful].filter((instanceId) => !this.#busy.has(instanceId));
     const isOld = clock.monotonic() - this.#listedAt >= RESYNC_MS;
@@ -182,7 +186,8 @@ export class Engine {
       const listed = (await runtime.list(signal)).filter(({ instanceId }) => !atWork.has(instanceId));
       for (const [id, { instanceId }] of this.#containers) if (!atWork.has(instanceId)) this.#containers.delete(id);
       for (const container of listed) this.#containers.set(container.containerId, container);
-      if (isComplete) this.#logged = new Set(await logs.list());
+      // Whatever else lies there is not ours to report.
+      if (isComplete) this.#onDisk = [...(await logs.list()), ...(await hostsFiles.list())].filter(isInstanceId);
       this.#listedAt = clock.monotonic();
     } catch (error) {
       this.#mustList = true;
@@ -206,14 +211,15 @@ export class Engine {
   async #execute(step: Step, signal: AbortSignal): Promise<void> {
     const { log, clock } = this.#parts;
     const startedAt = clock.monotonic();
+    const limit = deadline(limitMs(step), signal);
     try {
       // The table has an applier for each kind of step; the compiler cannot follow that key and value belong together.
       const apply = this.#appliers[step.do] as (step: Step, signal: AbortSignal) => Promise<void>;
-      await apply(step, deadline(limitMs(step), signal));
+      await apply(step, limit);
       log.debug({ step: describe(step), tookMs: Math.round(clock.monotonic() - startedAt) }, "step done");
     } catch (error) {
       if (signal.aborted) return;
-      this.#failed(step, error);
+      this.#failed(step, error === limit.reason ? tookTooLong(step) : error);
     }
   }
 
@@ -223,9 +229,11 @@ export class Engine {
     const record = instances.records.get(instanceId);
     this.#mustList = true;
     if (!record) return;
-    // Not the instance's fault, which keeps its status: the next pass meets the same, says so for all, and backs off.
+    // Not the instance's fault, which keeps its status: most likely the next pass meets the same, and backs off.
     if (hasCode(error, "RUNTIME_UNAVAILABLE")) {
-      instances.update(instanceId, record.generation, { notBefore: clock.monotonic() + RUNTIME_RETRY_MS });
+      log.warn({ step: describe(step), retryInMs: RUNTIME_RETRY_MS, error }, "step failed: runtime unavailable");
+      const detail = describeError(error).slice(0, MAX_DETAIL);
+      instances.update(instanceId, record.generation, { detail, notBefore: clock.monotonic() + RUNTIME_RETRY_MS });
       return;
     }
     const failures = record.failures + 1;
@@ -245,4 +253,10 @@ export class Engine {
       instances.update(instanceId, record.generation, { detail, failures, notBefore });
     }
   }
+}
+
+const isInstanceId = (name: string) => validate(InstanceId, name).ok;
+
+function tookTooLong(step: Step): AppError {
+  return new AppError("STEP_TIMEOUT", `"${step.do}" did not end within ${seconds(limitMs(step))}`);
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { appendFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -42,13 +42,23 @@ test("a log that has grown too large is copied and emptied in place; both go wit
   await it.logs.rotate();
   assert.equal(await readFile(it.path, "utf8"), "short");
   await appendFile(it.path, " and long");
-  await it.logs.rotate();
+  assert.equal(await it.logs.rotate(), true);
   assert.equal(await readFile(it.path, "utf8"), "");
-  assert.equal(await readFile(`${it.path}.1`, "utf8"), "short and long");
+  assert.equal(await readFile(`${it.path}.1`, "utf8"), "t and long", "no more than the limit is kept");
+  assert.equal(await it.logs.rotate(), false);
   assert.deepEqual(await it.logs.list(), [INSTANCE]);
   await it.logs.remove(INSTANCE);
   await it.logs.remove(INSTANCE);
   assert.deepEqual(await it.logs.list(), []);
+});
+
+test("a log that fills the disk is emptied although there is no room for a copy of its end", async () => {
+  await using it = await startLogs({ maxBytes: 10 });
+  await writeFile(it.path, "x".repeat(100));
+  await symlink("/dev/full", `${it.path}.1`);
+  await it.logs.rotate();
+  assert.equal(await readFile(it.path, "utf8"), "");
+  await assert.rejects(readFile(`${it.path}.1`), { code: "ENOENT" });
 });
 
 async function startStreams(logs: InstanceLogs) {

@@ -2,8 +2,10 @@
  * The output of instances, in `<stateDir>/logs`. The runtime appends to the files by itself (they are opened with O_APPEND), so a
  * file that has grown too large is copied and cut to nothing in place: at most two times `maxBytes` are kept for an instance.
  */
-import { copyFile, mkdir, open, readdir, rm, stat, truncate } from "node:fs/promises";
+import { createReadStream, createWriteStream } from "node:fs";
+import { mkdir, open, readdir, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
 import { hasCode } from "../base/errors.ts";
 
 const SUFFIX = ".log";
@@ -34,14 +36,25 @@ export class InstanceLogs {
     await rm(this.path(instanceId), { force: true });
   }
 
-  /** Cuts every log that has grown too large. What is written between copy and cut is lost. */
-  async rotate(): Promise<void> {
+  /** Cuts every log that has grown too large, and tells whether there was one. What is written between copy and cut is lost. */
+  async rotate(): Promise<boolean> {
+    let hasCut = false;
     for (const instanceId of await this.list()) {
       const path = this.path(instanceId);
-      if ((await sizeOf(path)) < this.#maxBytes) continue;
-      await copyFile(path, olderPart(path));
+      const size = await sizeOf(path);
+      if (size < this.#maxBytes) continue;
+      hasCut = true;
+      // A full disk has no room for the copy, and needs the cut more than anything.
+      await this.#keepEnd(path, size).catch(() => rm(olderPart(path), { force: true }));
       await truncate(path);
     }
+    return hasCut;
+  }
+
+  /** A log may have grown far beyond the limit since it was looked at. */
+  async #keepEnd(path: string, size: number): Promise<void> {
+    const end = createReadStream(path, { start: size - this.#maxBytes, end: size - 1 });
+    await pipeline(end, createWriteStream(olderPart(path), { mode: 0o600 }));
   }
 
   /** The end of the log as text, at most `maxBytes` and `maxLines`; empty when there is none. `offset` is where it ends in the file. */

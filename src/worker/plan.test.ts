@@ -134,6 +134,15 @@ const TABLE: [fact: string, situation: Situation, steps: string[]][] = [
     [`wait ${id}: the runtime cannot tell the state of its container`],
   ],
   [
+    "when it can be told again, nothing is left of the doubt",
+    {
+      desired: [web],
+      containers: [containerOf(web)],
+      record: { status: "RUNNING", detail: "the runtime cannot tell the state of its container" },
+    },
+    [`adopt ${id} (generation 1)`],
+  ],
+  [
     "ports of an older generation are taken back although its container is gone",
     { desired: [{ ...web, generation: 2 }], record: { ports: 1, hasImage: true } },
     [`unpublish ${id}`],

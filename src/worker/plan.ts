@@ -47,6 +47,8 @@ export interface Observed {
   readonly busy: ReadonlyMap<string, Step>;
 }
 
+const STATE_UNKNOWN = "the runtime cannot tell the state of its container";
+
 /** So many may be in flight at once: starting more side by side is no faster, and starves what runs. */
 const LIMITS: Partial<Record<Step["do"], number>> = { start: 3, remove: 4, pull: 8 };
 
@@ -129,11 +131,12 @@ function upkeep({ instance, record, containers, hasSandbox, holder, now }: Upkee
   if (older) return isDue ? ending(older, record) : undefined;
   if (container?.state === "running") {
     if (needsPorts) return isDue ? { do: "publish", instanceId, instance } : undefined;
-    return record.status === "RUNNING" ? undefined : { do: "adopt", instanceId, container };
+    const isAdopted = record.status === "RUNNING" && record.detail !== STATE_UNKNOWN;
+    return isAdopted ? undefined : { do: "adopt", instanceId, container };
   }
   if (container?.state === "unknown") {
     // Its shim does not answer at the moment: whether it runs will show, and ending it on suspicion would be worse.
-    return wait(record, "the runtime cannot tell the state of its container");
+    return wait(record, STATE_UNKNOWN);
   }
   if (container?.state === "exited" && record.endNotedAt !== (container.exitedAt ?? 0)) {
     const isDone = workload.oneShot && container.exitCode === 0;

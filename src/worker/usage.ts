@@ -7,6 +7,8 @@ import type { Instances } from "./instances.ts";
 import type { InstanceLogs } from "./logs.ts";
 
 const EVERY_MS = 20_000;
+/** After a log had to be cut: what fills one in a beat may fill the disk in the next. */
+const SOON_MS = 2_000;
 
 export interface UsageMeterParts {
   readonly runtime: Pick<ContainerRuntime, "usage">;
@@ -26,17 +28,29 @@ export class UsageMeter {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { containers, log, clock, logs } = this.#parts;
+    const { containers, log, clock } = this.#parts;
+    let nextMs = EVERY_MS;
     for (;;) {
-      await pause(clock, EVERY_MS, signal);
+      await pause(clock, nextMs, signal);
       if (signal.aborted) return;
+      nextMs = EVERY_MS;
       if (containers.size === 0) continue;
+      if (await this.#rotate()) nextMs = SOON_MS;
       try {
-        await logs.rotate();
         await this.#measure(signal);
       } catch (error) {
         if (!signal.aborted) log.debug({ reason: describeError(error) }, "instances not measured");
       }
+    }
+  }
+
+  async #rotate(): Promise<boolean> {
+    const { logs, log } = this.#parts;
+    try {
+      return await logs.rotate();
+    } catch (error) {
+      log.warn({ error }, "logs of instances not rotated");
+      return false;
     }
   }
 

@@ -77,11 +77,16 @@ test("a worker registers, runs what is desired, tells of it, and removes what is
   assert.equal(spec?.shimGroup, web.serviceId);
   assert.equal(spec?.logPath, join(machine.stateDir, "logs", `${id}.log`));
   assert.equal((await stat(join(machine.stateDir, "key"))).mode & 0o777, 0o600);
+  const hosts = join(machine.stateDir, "hosts", id);
+  assert.deepEqual([spec?.hostname, spec?.hostsFile, (await stat(hosts)).mode & 0o777], ["web-0", hosts, 0o644]);
+  const [sandbox] = machine.network.list();
+  assert.ok((await readFile(hosts, "utf8")).endsWith(`\n${sandbox?.address}\tweb-0\n`));
   await cluster.want();
   await eventually(() => cluster.removed.includes(id), "removed");
   assert.deepEqual(await machine.runtime.list(new AbortController().signal), []);
   assert.deepEqual(machine.network.list(), []);
   assert.equal(machine.network.holderOf("8080/tcp"), undefined);
+  assert.ok(!existsSync(hosts));
 });
 
 test("a container that ends is DEAD with its exit code, and starts again in the sandbox it had", async () => {
@@ -100,6 +105,26 @@ test("a container that ends is DEAD with its exit code, and starts again in the 
   await eventually(() => cluster.instances.get(id)?.status === "RUNNING", "RUNNING again");
   assert.equal(cluster.instances.get(id)?.restarts, 1);
   assert.deepEqual(machine.network.list(), [before]);
+});
+
+test("an instance with a healthcheck tells whether it is ready, anew after each start", async () => {
+  await using cluster = await startFakeCluster();
+  await using machine = await startMachine();
+  await using worker = machine.start(cluster.url);
+  await worker.ready;
+  machine.runtime.execs.set("check", { exitCode: 1 });
+  const timing = { intervalMs: 20, timeoutMs: 1000, retries: 2, startPeriodMs: 0 };
+  await cluster.want(desiredInstance({ workload: { healthcheck: { type: "exec", command: ["check"], ...timing } } }));
+  const detail = () => cluster.instances.get(id)?.detail ?? "";
+  await eventually(() => detail() === "not ready: check: exit code 1", "not ready");
+  machine.runtime.execs.delete("check");
+  await eventually(() => detail() === "ready", "ready");
+  machine.runtime.execs.set("check", { exitCode: 1 });
+  await eventually(() => detail() === "not ready: check: exit code 1", "not ready any more");
+  machine.runtime.execs.delete("check");
+  machine.runtime.exit(NAME, 1);
+  await eventually(() => cluster.instances.get(id)?.status === "DEAD", "DEAD");
+  await eventually(() => cluster.instances.get(id)?.status === "RUNNING" && detail() === "ready", "ready again");
 });
 
 test("what cannot run is FAILED with its reason, and runs as soon as the reason is gone", async () => {
@@ -193,12 +218,16 @@ test("after a cut the link comes back with a full report, and logs can be read",
   await eventually(() => cluster.instances.get(id)?.status === "RUNNING", "RUNNING");
   const path = machine.runtime.started[0]!.logPath;
   await appendFile(path, "one\ntwo\nthree\n");
+  const file = join(machine.stateDir, "desired.json");
+  await eventually(() => existsSync(file), "the desired set on disk");
+  const { ino } = await stat(file);
   cluster.cut();
   const count = cluster.reports.length;
   await eventually(() => cluster.reports.length > count, "a report");
   assert.equal(cluster.reports[count]!.sequence, 1);
   assert.equal(cluster.reports[count]!.full, true);
   assert.equal(cluster.reports[count]!.instances.length, 1);
+  assert.equal((await stat(file)).ino, ino, "nothing is written anew for the same desired set");
   const request = { type: "open", stream: "s", instanceId: id, follow: true, tailLines: 2 };
   await cluster.publish(topics.logRequest(WORKER_ID), JSON.stringify(request), false);
   const heard = () => cluster.logs.map(({ chunk }) => chunk ?? "").join("");

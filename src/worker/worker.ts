@@ -4,6 +4,7 @@
  * - runtime events: exits and OOM kills wake the former
  * - cluster link: registration, then MQTT; desired state comes in (`desired.ts`), reports go out (`reporter.ts`)
  * - desired file: the desired set on disk, so that a boot without link starts everything
+ * - readiness: healthchecks of what runs (`readiness.ts`)
  * - usage: figures of the instances, and log rotation
  * - log streams: logs on request
  * Ending them leaves instances running: the next worker adopts them.
@@ -21,10 +22,13 @@ import { ClusterLink } from "./cluster-link.ts";
 import { DesiredAssembly } from "./desired.ts";
 import { DesiredFile } from "./desired-file.ts";
 import { Engine } from "./engine.ts";
+import { HostsFiles } from "./hosts-files.ts";
 import { Instances } from "./instances.ts";
 import { LogStreams } from "./log-streams.ts";
 import { InstanceLogs } from "./logs.ts";
 import { NoNetwork } from "./no-network.ts";
+import { createProbe } from "./probes.ts";
+import { describeReadiness, ReadinessChecks, readinessTargets } from "./readiness.ts";
 import { register, tokenFromFile } from "./registration.ts";
 import { Reporter } from "./reporter.ts";
 import type { WorkerSettings } from "./settings.ts";
@@ -65,8 +69,19 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
   const desired = new DesiredAssembly();
   const desiredFile = new DesiredFile({ path: inState("desired.json"), log });
   const logs = new InstanceLogs({ folder: inState("logs") });
-  const instances = new Instances({ log, clock, onChange: () => reporter.trigger() });
-  const engine = new Engine({ runtime, network, desired, desiredFile, instances, logs, log, clock });
+  const instances = new Instances({
+    ...{ log, clock },
+    onChange: () => {
+      readiness.sync(readinessTargets(desired.current, instances.records, () => network.list()));
+      reporter.trigger();
+    },
+  });
+  const readiness = new ReadinessChecks({
+    ...{ probe: createProbe(runtime), log, clock },
+    onChange: (instanceId, state) => instances.update(instanceId, undefined, { detail: describeReadiness(state) }),
+  });
+  const hostsFiles = new HostsFiles(inState("hosts"));
+  const engine = new Engine({ runtime, network, desired, desiredFile, instances, logs, hostsFiles, log, clock });
   const info = (signal: AbortSignal) =>
     describeWorker({ settings, runtime, host, version: deps.version ?? "unknown" }, signal);
   const takenOver = (isNew: boolean) => {
@@ -119,6 +134,7 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
             "cluster link": (stop) => link.run(stop),
             reports: (stop) => reporter.run(stop),
             "desired file": (stop) => desiredFile.run(stop),
+            readiness: (stop) => readiness.run(stop),
             usage: (stop) => usage.run(stop),
             "log streams": (stop) => logStreams.run(stop),
           },
