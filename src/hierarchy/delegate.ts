@@ -2,9 +2,18 @@
  * What every tier does to the tier below: decide for each of its instances which child has it.
  * Pure: same input, same steps; the caller carries them out, stores them, and asks again.
  */
-import type { PlacementRequest } from "../protocol/instance.ts";
+import type { PlacementRequest } from "../protocol/placement-request.ts";
 import { formatPort } from "../protocol/ports.ts";
-import type { Candidate, Quantities, ScheduleOptions, Verdict } from "../scheduler/candidate.ts";
+import type {
+  Aggregated,
+  Candidate,
+  Decision,
+  PluginVote,
+  Quantities,
+  ScheduleOptions,
+  Verdict,
+} from "../scheduler/candidate.ts";
+import { type Target, withTargets } from "../scheduler/links.ts";
 import { schedule } from "../scheduler/schedule.ts";
 
 export interface Delegated {
@@ -20,12 +29,28 @@ export interface Delegated {
   readonly takeBack?: string | undefined;
   /** Why another child should have it, if one can take it (failed too often here, or a deadline passed). */
   readonly moveIfPossible?: string | undefined;
+  readonly plugin?: PluginVote | undefined;
 }
 
 export type DelegateStep =
   | { readonly do: "assign"; readonly instanceId: string; readonly childId: string }
   | { readonly do: "takeBack"; readonly instanceId: string; readonly childId: string; readonly reason: string }
-  | { readonly do: "refuse"; readonly instanceId: string; readonly verdicts: readonly Verdict[] };
+  | {
+      readonly do: "refuse";
+      readonly instanceId: string;
+      readonly verdicts: readonly Verdict[];
+      /** Not for want of room: it can be placed when these are there. */
+      readonly waitsFor?: readonly string[] | undefined;
+    };
+
+/** A decision with all that it was made from, to be recorded. */
+export interface Decided {
+  readonly instanceId: string;
+  readonly request: PlacementRequest;
+  readonly candidates: readonly Candidate[];
+  readonly options: ScheduleOptions;
+  readonly decision: Decision;
+}
 
 export interface DelegateInput {
   readonly instances: readonly Delegated[];
@@ -34,48 +59,97 @@ export interface DelegateInput {
   /** From `lostChildren`. */
   readonly lost: ReadonlySet<string>;
   readonly strategy: ScheduleOptions["strategy"];
+  readonly budget?: ScheduleOptions["budget"];
+  /** Told of each decision; `candidates` is only valid during the call. */
+  readonly onDecision?: ((decided: Decided) => void) | undefined;
 }
 
 /** Capacity is reserved as the list is walked, so a burst cannot overcommit a child. */
-export function delegate({ instances, candidates, lost, strategy }: DelegateInput): DelegateStep[] {
+export function delegate({ instances, candidates, lost, strategy, budget, onDecision }: DelegateInput): DelegateStep[] {
   const steps: DelegateStep[] = [];
-  const byId = new Map(candidates.map((candidate) => [candidate.id, candidate]));
+  const now = [...candidates];
+  const indexById = new Map(now.map(({ id }, index) => [id, index]));
+  const placed = new Map<string, Target[]>();
   for (const instance of instances) {
-    const { instanceId, childId, request, pinnedTo } = instance;
+    const { instanceId, childId, pinnedTo, plugin } = instance;
+    const why = reasonsToGo(instance, indexById, lost);
+    if (childId !== undefined && why.reason === undefined) continue;
     const excluded = new Map(instance.excluded);
-    const mustGo = childId === undefined ? undefined : (instance.takeBack ?? (byId.has(childId) ? undefined : "gone"));
-    const mayGo = childId !== undefined && lost.has(childId) ? "not heard from for too long" : instance.moveIfPossible;
-    const reason = mustGo ?? mayGo;
-    if (childId !== undefined) {
-      if (reason === undefined) continue;
-      excluded.set(childId, reason);
-    }
-    const decision = schedule(request, [...byId.values()], { strategy, pinnedTo, excluded });
+    if (childId !== undefined) excluded.set(childId, why.reason!);
+    const request = withTargets(instance.request, placed);
+    const options = { strategy, pinnedTo, excluded, plugin, budget };
+    const decision = schedule(request, now, options);
+    onDecision?.({ instanceId, request, candidates: now, options, decision });
     if (childId !== undefined) {
       // A child that is only silent may still run it: it keeps what nobody else can take.
-      if (!decision.placed && mustGo === undefined) continue;
-      steps.push({ do: "takeBack", instanceId, childId, reason: reason! });
+      if (!decision.placed && !why.mustGo) continue;
+      steps.push({ do: "takeBack", instanceId, childId, reason: why.reason! });
     }
     if (!decision.placed) {
-      steps.push({ do: "refuse", instanceId, verdicts: decision.verdicts });
+      const { verdicts, waitsFor } = decision;
+      steps.push({ do: "refuse", instanceId, verdicts, ...(waitsFor ? { waitsFor } : {}) });
       continue;
     }
     steps.push({ do: "assign", instanceId, childId: decision.candidateId });
-    const chosen = byId.get(decision.candidateId)!;
-    byId.set(chosen.id, reserve(chosen, instanceId, request));
+    const index = indexById.get(decision.candidateId)!;
+    addTarget(placed, request, now[index]!);
+    now[index] = reserve(now[index]!, instanceId, request);
   }
   return steps;
 }
 
+function reasonsToGo(
+  { childId, takeBack, moveIfPossible }: Delegated,
+  known: ReadonlyMap<string, unknown>,
+  lost: ReadonlySet<string>,
+): { readonly reason: string | undefined; readonly mustGo: boolean } {
+  if (childId === undefined) return { reason: undefined, mustGo: false };
+  const mustGo = takeBack ?? (known.has(childId) ? undefined : "gone");
+  const mayGo = lost.has(childId) ? "not heard from for too long" : moveIfPossible;
+  return { reason: mustGo ?? mayGo, mustGo: mustGo !== undefined };
+}
+
+/** What is placed in this walk is a target for what comes after. */
+function addTarget(
+  placed: Map<string, Target[]>,
+  { serviceName }: PlacementRequest,
+  { id, position }: Candidate,
+): void {
+  if (serviceName === undefined) return;
+  const target = { ...position, candidateId: id };
+  const targets = placed.get(serviceName);
+  if (targets) targets.push(target);
+  else placed.set(serviceName, [target]);
+}
+
 /** The candidate as it is once it has taken the instance. */
 export function reserve(candidate: Candidate, instanceId: string, request: PlacementRequest): Candidate {
+  const { heldPorts, aggregated, replicas, applications } = candidate;
+  const { ports, serviceName, applicationId } = request;
   return {
     ...candidate,
     free: subtract(candidate.free, request),
     heldPorts:
-      request.ports.length === 0
-        ? candidate.heldPorts
-        : new Map([...candidate.heldPorts, ...request.ports.map((port) => [formatPort(port), instanceId] as const)]),
+      ports.length === 0
+        ? heldPorts
+        : new Map([...heldPorts, ...ports.map((port) => [formatPort(port), instanceId] as const)]),
+    ...(aggregated ? { aggregated: reserveIn(aggregated, request) } : {}),
+    ...(replicas && serviceName !== undefined
+      ? { replicas: new Map(replicas).set(serviceName, (replicas.get(serviceName) ?? 0) + 1) }
+      : {}),
+    ...(applications && applicationId !== undefined ? { applications: new Set(applications).add(applicationId) } : {}),
+  };
+}
+
+function reserveIn({ groups, reserved }: Aggregated, used: Quantities): Aggregated {
+  const { cpuMillis, memoryBytes, gpus } = used;
+  return {
+    groups,
+    reserved: {
+      cpuMillis: reserved.cpuMillis + cpuMillis,
+      memoryBytes: reserved.memoryBytes + memoryBytes,
+      gpus: reserved.gpus + gpus,
+    },
   };
 }
 

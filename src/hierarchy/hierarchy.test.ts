@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { PlacementRequest } from "../protocol/instance.ts";
+import type { PlacementRequest } from "../protocol/placement-request.ts";
 import type { Candidate } from "../scheduler/candidate.ts";
 import { aggregate } from "./capacity.ts";
 import { type ChildContact, liveness, lostChildren } from "./children.ts";

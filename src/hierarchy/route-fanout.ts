@@ -14,6 +14,8 @@ interface Child {
   readonly keys: Set<InterestKey>;
   /** What the child was last told of a key. */
   readonly answered: Map<InterestKey, readonly string[]>;
+  /** How many of those answers name a service. */
+  readonly coverage: Map<string, number>;
   /** Generation of each table that the child has. */
   readonly sent: Map<string, number>;
   readonly pendingKeys: Set<InterestKey>;
@@ -37,6 +39,16 @@ export class RouteFanout {
 
   wants(key: InterestKey): boolean {
     return this.#childrenByKey.has(key);
+  }
+
+  /** True when an answer that a child has been given names the service. */
+  covers(serviceId: string): boolean {
+    return this.#childrenByService.has(serviceId);
+  }
+
+  /** How many keys the child wants. */
+  countOf(childId: string): number {
+    return this.#children.get(childId)?.keys.size ?? 0;
   }
 
   /** A child's message. A full one makes it a newcomer that knows nothing. Returns the keys that gained their first, or lost their last, child. */
@@ -69,9 +81,12 @@ export class RouteFanout {
 
   /** Children that have something to be told (or that wait for an answer). */
   pending(): string[] {
-    return [...this.#children]
-      .filter(([, child]) => child.pendingKeys.size + child.pendingServices.size > 0)
-      .map(([childId]) => childId);
+    return [...this.#children.keys()].filter((childId) => this.isPending(childId));
+  }
+
+  isPending(childId: string): boolean {
+    const child = this.#children.get(childId);
+    return child !== undefined && child.pendingKeys.size + child.pendingServices.size > 0;
   }
 
   /** What the child must be told now; undefined when there is nothing. It counts as told. */
@@ -104,6 +119,7 @@ export class RouteFanout {
     if (before && before.length === serviceIds.length && before.every((id) => serviceIds.includes(id))) return [];
     child.answered.set(key, [...serviceIds]);
     for (const serviceId of serviceIds) {
+      child.coverage.set(serviceId, (child.coverage.get(serviceId) ?? 0) + 1);
       add(this.#childrenByService, serviceId, childId);
       if (!child.sent.has(serviceId)) child.pendingServices.add(serviceId);
     }
@@ -128,11 +144,15 @@ export class RouteFanout {
     return take(this.#childrenByKey, key, childId);
   }
 
-  /** Services that no key of the child stands for any more: it is told nothing of them from now on. */
+  /** One answer less names these. A service that none names any more: the child is told nothing of it from now on. */
   #uncover(childId: string, child: Child, serviceIds: readonly string[]): void {
-    const covered = new Set([...child.answered.values()].flat());
     for (const serviceId of serviceIds) {
-      if (covered.has(serviceId)) continue;
+      const answers = child.coverage.get(serviceId)! - 1;
+      if (answers > 0) {
+        child.coverage.set(serviceId, answers);
+        continue;
+      }
+      child.coverage.delete(serviceId);
       take(this.#childrenByService, serviceId, childId);
       child.sent.delete(serviceId);
       child.pendingServices.delete(serviceId);
@@ -143,9 +163,7 @@ export class RouteFanout {
     const child = this.#children.get(childId);
     if (!child) return [];
     for (const key of child.keys) take(this.#childrenByKey, key, childId);
-    for (const serviceId of new Set([...child.answered.values()].flat())) {
-      take(this.#childrenByService, serviceId, childId);
-    }
+    for (const serviceId of child.coverage.keys()) take(this.#childrenByService, serviceId, childId);
     this.#children.delete(childId);
     return [...child.keys];
   }
@@ -155,6 +173,7 @@ function emptyChild(): Child {
   return {
     keys: new Set(),
     answered: new Map(),
+    coverage: new Map(),
     sent: new Map(),
     pendingKeys: new Set(),
     pendingServices: new Set(),

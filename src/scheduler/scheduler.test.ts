@@ -1,31 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { PlacementRequest } from "../protocol/instance.ts";
+import type { PlacementRequest } from "../protocol/placement-request.ts";
+import { candidate, GB, request } from "./builders.fake.ts";
 import type { Candidate } from "./candidate.ts";
 import { describeVerdicts, schedule } from "./schedule.ts";
-
-const GB = 2 ** 30;
-const request = (change: Partial<PlacementRequest> = {}): PlacementRequest => ({
-  memoryBytes: 100 * 2 ** 20,
-  cpuMillis: 1000,
-  gpus: 0,
-  virtualization: "container",
-  architectures: [],
-  ports: [],
-  ...change,
-});
-const candidate = (id: string, change: Partial<Candidate> = {}): Candidate => ({
-  id,
-  name: `host-${id}`,
-  active: true,
-  free: { cpuMillis: 4000, memoryBytes: 4 * GB, gpus: 0 },
-  total: { cpuMillis: 4000, memoryBytes: 4 * GB, gpus: 0 },
-  architectures: ["amd64"],
-  virtualization: ["container"],
-  heldPorts: new Map(),
-  ...change,
-});
 
 test("each rule refuses with what was needed and what there was", () => {
   const cases: [Partial<PlacementRequest>, Partial<Candidate>, string][] = [

@@ -1,17 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { generator } from "./builders.fake.ts";
 import { distanceKm, parsePlace } from "./geo.ts";
 import { type Coordinate, distanceMs, isCredible, locate, ORIGIN, update } from "./vivaldi.ts";
-
-/** Repeatable noise: tests must not depend on luck. */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
 
 /** Nodes in a plane of 100 ms, each with an access link, and some detours that violate the triangle inequality. */
 function syntheticRtts(count: number, random: () => number): number[][] {

@@ -27,7 +27,10 @@ const MAX_STEP_MS = 100;
 
 /** Predicted round-trip time between the owners of two coordinates. */
 export function distanceMs(a: Coordinate, b: Coordinate): number {
-  return length(minus(a.position, b.position)) + a.heightMs + b.heightMs;
+  // By hand: the scheduler asks for a hundred thousand of them at once.
+  const [ax, ay, az] = a.position;
+  const [bx, by, bz] = b.position;
+  return Math.sqrt((ax - bx) ** 2 + (ay - by) ** 2 + (az - bz) ** 2) + a.heightMs + b.heightMs;
 }
 
 export function isCredible({ position, heightMs, error }: Coordinate): boolean {
@@ -79,25 +82,37 @@ export function locate(samples: readonly Sample[]): Coordinate | undefined {
   const credible = samples.filter(({ from, rttMs }) => rttMs > 0 && rttMs <= MAX_MS && isCredible(from));
   if (credible.length < 3) return undefined;
   let place: Coordinate = { ...ORIGIN, position: centre(credible) };
-  for (let round = 0; round < 300; round++) {
-    const factor = 0.5 / (1 + round / 60);
-    const forces = credible.map(({ from, rttMs }) => {
-      const apart = minus(place.position, from.position);
-      const spread = length(apart);
-      const unit: Vector = spread > 1e-6 ? scale(apart, 1 / spread) : spokes[round % spokes.length]!;
-      return { unit, push: rttMs - distanceMs(place, from) };
-    });
-    const mean = (pick: (force: (typeof forces)[number]) => number) =>
-      forces.reduce((sum, force) => sum + pick(force), 0) / forces.length;
-    const move: Vector = [0, 1, 2].map((axis) => mean(({ unit, push }) => unit[axis]! * push)) as unknown as Vector;
-    place = {
-      position: plus(place.position, scale(move, factor * 2)),
-      heightMs: Math.max(0, place.heightMs + factor * 0.5 * mean(({ push }) => push)),
-      error: place.error,
-    };
-  }
+  for (let round = 0; round < ROUNDS; round++) place = pull(place, credible, round);
   const misses = credible.map(({ from, rttMs }) => Math.abs(distanceMs(place, from) - rttMs) / rttMs);
   return { ...place, error: Math.min(1, misses.reduce((sum, miss) => sum + miss, 0) / misses.length) };
+}
+
+const ROUNDS = 300;
+
+/** One step of the descent, ever shorter ones. In plain numbers: placement waits for it. */
+function pull({ position, heightMs, error }: Coordinate, samples: readonly Sample[], round: number): Coordinate {
+  let x = 0;
+  let y = 0;
+  let z = 0;
+  let up = 0;
+  for (const { from, rttMs } of samples) {
+    const dx = position[0] - from.position[0];
+    const dy = position[1] - from.position[1];
+    const dz = position[2] - from.position[2];
+    const spread = Math.sqrt(dx * dx + dy * dy + dz * dz);
+    const push = rttMs - spread - heightMs - from.heightMs;
+    const unit = spread > 1e-6 ? undefined : spokes[round % spokes.length]!;
+    x += (unit ? unit[0] : dx / spread) * push;
+    y += (unit ? unit[1] : dy / spread) * push;
+    z += (unit ? unit[2] : dz / spread) * push;
+    up += push;
+  }
+  const factor = 1 / (1 + round / 60) / samples.length;
+  return {
+    position: [position[0] + x * factor, position[1] + y * factor, position[2] + z * factor],
+    heightMs: Math.max(0, heightMs + (up * factor) / 4),
+    error,
+  };
 }
 
 type Vector = readonly [number, number, number];

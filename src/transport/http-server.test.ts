@@ -111,7 +111,7 @@ test("HEAD of a stream ends the stream, which was begun before anybody read it",
         try {
           yield* begun;
         } finally {
-          await begun.return();
+          await begun.return(undefined as never);
         }
       })(),
     };

@@ -118,6 +118,14 @@ test("wrong credentials end the client with MQTT_UNAUTHORIZED", async () => {
   await assert.rejects(startClient(it.port, { password: "wrong" }).ended, { code: "MQTT_UNAUTHORIZED" });
 });
 
+test("a client that may fail so often ends with the last failure", async () => {
+  const closed = createServer();
+  await new Promise<void>((resolve) => closed.listen(0, "127.0.0.1", resolve));
+  const { port } = closed.address() as AddressInfo;
+  await new Promise<void>((resolve) => closed.close(() => resolve()));
+  await assert.rejects(startClient(port, { maxFailures: 3 }).ended, { code: "ECONNREFUSED" });
+});
+
 test("a broker that says nothing any more is given up", async () => {
   const sockets = new Set<Socket>();
   // Answers CONNECT and SUBSCRIBE, then falls silent with the connection open.

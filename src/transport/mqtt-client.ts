@@ -44,6 +44,8 @@ export interface MqttClientOptions {
   readonly keepAliveMs?: number;
   readonly connectTimeoutMs?: number;
   readonly backoff?: Backoff;
+  /** Failures in a row with which `run()` ends; default: none, it tries for ever. */
+  readonly maxFailures?: number;
   /** Unacknowledged QoS 1 messages kept for sending again; more are refused with MQTT_QUEUE_FULL. */
   readonly queueLimit?: number;
 }
@@ -106,7 +108,7 @@ export class MqttClient {
 
   /** Keeps a connection until `signal` aborts, then says farewell and resolves. */
   async run(signal: AbortSignal): Promise<void> {
-    const { log, backoff = { firstMs: 250, maxMs: 15_000 } } = this.#options;
+    const { log, backoff = { firstMs: 250, maxMs: 15_000 }, maxFailures = Number.POSITIVE_INFINITY } = this.#options;
     let failures = 0;
     while (!signal.aborted) {
       const startedAt = this.#clock.monotonic();
@@ -118,6 +120,7 @@ export class MqttClient {
         if ((error as AppError).code === "MQTT_UNAUTHORIZED" && !this.#options.retryUnauthorized) throw error;
         // A link that held for a while starts over with a short delay.
         failures = this.#clock.monotonic() - startedAt > 30_000 ? 1 : failures + 1;
+        if (failures >= maxFailures) throw error;
         const retryInMs = jitter(backoffMs(failures, backoff));
         log.warn({ host: this.#options.host, port: this.#options.port, failures, retryInMs, error }, "mqtt link lost");
         await pause(this.#clock, retryInMs, signal);
