@@ -6,6 +6,8 @@ import { AppError } from "./errors.ts";
 
 export type Database = DatabaseSync;
 
+const SQLITE_FULL = 13;
+
 /**
  * Opens (and creates) a database and brings it to the newest version.
  * @param migrations SQL scripts in order; the database remembers in `user_version` how many ran. Never edit one that shipped.
@@ -53,4 +55,15 @@ export function transaction<T>(database: Database, work: () => T): T {
     if (database.isTransaction) database.exec("ROLLBACK");
     throw error;
   }
+}
+
+/** What SQLite and the file system throw becomes STORAGE_FULL or STORAGE_FAILED; errors of ours pass. @param store as in "the root's state" */
+export function storageError(error: unknown, store: string): unknown {
+  const { errcode, errno, code } = (error ?? {}) as { errcode?: unknown; errno?: unknown; code?: unknown };
+  if (typeof errcode !== "number" && typeof errno !== "number") return error;
+  // The low byte of SQLite's code is the kind, the rest where it happened.
+  const isFull = code === "ENOSPC" || (typeof errcode === "number" && (errcode & 0xff) === SQLITE_FULL);
+  return isFull
+    ? new AppError("STORAGE_FULL", `Cannot write ${store}: the disk is full`, { cause: error })
+    : new AppError("STORAGE_FAILED", `Cannot read or write ${store}`, { cause: error });
 }

@@ -1,5 +1,5 @@
 /** The login file: which root, who, and the tokens; readable by its owner only. */
-import { chmod, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import * as z from "zod/mini";
 import { readFileIfAny, writeFileAtomic } from "../base/atomic-file.ts";
 import { AppError } from "../base/errors.ts";
@@ -27,7 +27,6 @@ export async function readCredentials(path: string): Promise<Credentials | undef
 
 export async function writeCredentials(path: string, credentials: Credentials): Promise<void> {
   await writeFileAtomic(path, `${JSON.stringify(credentials, null, 2)}\n`, 0o600);
-  await chmod(path, 0o600); // a left-over temporary file keeps the mode it had
 }
 
 export async function removeCredentials(path: string): Promise<void> {

@@ -41,6 +41,10 @@ export function fakeEdge(options: Partial<Edge> & { input?: string } = {}): Fake
     kill: () => undefined,
     purge: async () => 0,
     images: () => Promise.reject(new Error("no images here")),
+    labs: () => Promise.reject(new Error("no labs here")),
+    become: (file, args) => {
+      throw new Error(`became ${[file, ...args].join(" ")}`);
+    },
     ...options,
   };
   return edge;

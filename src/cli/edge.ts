@@ -25,6 +25,9 @@ export interface Edge {
   purge(options: DownOptions): Promise<number>;
   /** The local runtime's image store; needs root. */
   images(socket: string): Promise<ImageTool>;
+  labs(): Promise<LabTools>;
+  /** Becomes another program, which takes over terminal, signals and exit code. */
+  become(file: string, args: readonly string[]): never;
 }
 
 /** Values of the role's settings as they were typed, and what concerns only this start. */
@@ -59,6 +62,55 @@ export interface ImageTool {
   list(signal: AbortSignal): Promise<readonly LocalImage[]>;
   remove(reference: string, signal: AbortSignal): Promise<void>;
   close(): void;
+}
+
+export interface LabTools {
+  open(options: { readonly name: string; readonly stateDir: string }): LabTool;
+  /** Carries the slow links of a lab, by the file that the lab wrote. */
+  carry(file: string, onReady: () => void, signal: AbortSignal): Promise<void>;
+}
+
+export interface LabTool {
+  up(options: LabUpOptions, signal: AbortSignal): Promise<LabStatus>;
+  /** True when there was something. */
+  down(): Promise<boolean>;
+  status(): Promise<LabStatus>;
+  cut(cut: LabCut): Promise<void>;
+  heal(cut?: LabCut): Promise<void>;
+  kill(host: string): Promise<void>;
+  start(host: string, signal: AbortSignal): Promise<void>;
+  /** Program and arguments that run `args` on the host. */
+  command(host: string, args: readonly string[]): Promise<[string, string[]]>;
+  logs(host: string): Promise<readonly string[]>;
+}
+
+export interface LabUpOptions {
+  readonly clusters: number;
+  readonly workers: number;
+  readonly delay?: string;
+  readonly loss?: string;
+  readonly nat?: boolean;
+  readonly network?: string;
+  readonly topology?: unknown;
+}
+
+/** Without `b`: cut off from everything. */
+export interface LabCut {
+  readonly a: string;
+  readonly b?: string | undefined;
+}
+
+export interface LabStatus {
+  readonly hosts: readonly {
+    readonly name: string;
+    readonly role: string;
+    readonly site: string;
+    readonly address: string;
+    readonly status: string;
+  }[];
+  readonly cuts: readonly LabCut[];
+  readonly server: string;
+  readonly credentials: string;
 }
 
 /** Options of every command that talks to a root. */

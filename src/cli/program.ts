@@ -6,6 +6,7 @@ import { Command } from "commander";
 import { addClientCommands } from "./client-commands.ts";
 import { CONTAINERD_SOCKET, positive, STATE_DIR } from "./command-options.ts";
 import { type Edge, ROLES, type RoleName } from "./edge.ts";
+import { addLabCommands } from "./lab-commands.ts";
 import { addClusterCommands, addImageCommands, addWorkerCommands } from "./machine-commands.ts";
 import { addSettings, typedSettings } from "./settings-options.ts";
 
@@ -32,6 +33,7 @@ export function createProgram(edge: Edge): Command {
   addWorkerCommands(addRole(program, edge, "worker", "run a worker, or look at those of a cluster"), edge);
   addClientCommands(program, edge);
   addImageCommands(program, edge);
+  addLabCommands(program, edge);
   program
     .command("completion <shell>")
     .description("print the completion script for bash, zsh or fish")

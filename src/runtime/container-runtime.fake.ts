@@ -42,6 +42,8 @@ export class FakeContainerRuntime implements ContainerRuntime {
   readonly registry = new Map<string, FakeImage & { readonly credentials?: { username: string; password: string } }>();
   /** Archives that `load` finds, by path. */
   readonly archives = new Map<string, Readonly<Record<string, FakeImage>>>();
+  /** How commands end in containers, by their words; default: as `exit 3` or `sleep 9` in them says, else with 0. */
+  readonly execs = new Map<string, { readonly exitCode: number }>();
   pulls = 0;
   #available = true;
   #nextPid = 1000;
@@ -151,6 +153,24 @@ export class FakeContainerRuntime implements ContainerRuntime {
     if (this.#containers.get(containerId)?.state === "running") this.exit(containerId, 137);
     this.#containers.delete(containerId);
     this.specs.delete(containerId);
+  }
+
+  async exec(
+    containerId: string,
+    command: readonly string[],
+    { timeoutMs }: { readonly timeoutMs: number },
+    signal: AbortSignal,
+  ): Promise<{ exitCode: number }> {
+    this.#check(signal);
+    const words = command.join(" ");
+    if (this.#containers.get(containerId)?.state !== "running")
+      throw new AppError("NOT_RUNNING", `Cannot run "${words}" in "${containerId}": the container does not run`);
+    const { programs } = this.local.get(normalizeReference(this.specs.get(containerId)!.image)) ?? {};
+    if (programs && !programs.includes(command[0]!))
+      throw new AppError("COMMAND_NOT_FOUND", `Cannot run "${words}" in "${containerId}": no such program`);
+    if (/\bsleep \d+/.test(words))
+      throw new AppError("EXEC_TIMEOUT", `"${words}" in "${containerId}" did not end within ${timeoutMs} ms`);
+    return this.execs.get(words) ?? { exitCode: Number(/\bexit (\d+)/.exec(words)?.[1] ?? 0) };
   }
 
   events(signal: AbortSignal): AsyncGenerator<RuntimeEvent, void, void> {

@@ -18,6 +18,16 @@ export interface ContainerRuntime {
   /** Removes task, container and snapshot, each independently of whether the others exist. Kills a live task. */
   remove(containerId: string, signal: AbortSignal): Promise<void>;
   /**
+   * Runs a command in the container, as its own process would run it, to its end; its output is dropped. After `timeoutMs`, or on
+   * abort, it is killed. @throws AppError NOT_RUNNING | COMMAND_NOT_FOUND | EXEC_TIMEOUT | EXEC_FAILED | RUNTIME_UNAVAILABLE
+   */
+  exec(
+    containerId: string,
+    command: readonly string[],
+    options: { readonly timeoutMs: number },
+    signal: AbortSignal,
+  ): Promise<{ exitCode: number }>;
+  /**
    * Exits and OOM kills as they happen; listening begins at the call, not at the first `next()`. Throws RUNTIME_UNAVAILABLE
    * when the stream breaks: listen again, then list.
    */
@@ -44,7 +54,8 @@ export interface ImageStore {
 }
 
 export interface PullOptions {
-  readonly credentials?: { readonly username: string; readonly password: string };
+  /** Shown to `server`, host and port as in an image's name, and to no other registry. */
+  readonly credentials?: { readonly server: string; readonly username: string; readonly password: string };
   /** Called at most a few times a second; `totalBytes` grows as manifests become known. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }

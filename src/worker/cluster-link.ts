@@ -19,6 +19,10 @@ import { MqttClient, type MqttMessage } from "../transport/mqtt-client.ts";
 import type { Credentials } from "./registration.ts";
 
 const REGISTER_BACKOFF = { firstMs: 500, maxMs: 15_000 };
+/** Failures to connect, most of a minute, after which the cluster is asked where its broker is. */
+const MAX_FAILURES = 8;
+/** After a link that held for so long, back-off starts over. */
+const STABLE_MS = 30_000;
 /** A refusal ends by an operator's hand, if at all. */
 const REFUSED_BACKOFF = { firstMs: 5000, maxMs: 60_000 };
 
@@ -62,15 +66,20 @@ export class ClusterLink {
 
   /** Registers and connects, again and again, until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#parts;
+    let failures = 0;
     while (!signal.aborted) {
       const credentials = await this.#register(signal);
       if (!credentials) return;
+      const startedAt = clock.monotonic();
       try {
         await this.#connect(credentials, signal);
       } catch (error) {
-        if (!hasCode(error, "MQTT_UNAUTHORIZED")) throw error;
-        this.#parts.log.warn({ error }, "cluster does not know this worker any more; registering again");
-        await pause(this.#parts.clock, jitter(REGISTER_BACKOFF.firstMs), signal);
+        // The cluster may have forgotten us, or its broker may be elsewhere by now.
+        failures = clock.monotonic() - startedAt > STABLE_MS ? 1 : failures + 1;
+        const retryInMs = jitter(backoffMs(failures, REGISTER_BACKOFF));
+        log.warn({ failures, retryInMs, error }, "cannot connect to the cluster; registering again");
+        await pause(clock, retryInMs, signal);
       } finally {
         this.#client = undefined;
       }
@@ -106,6 +115,7 @@ export class ClusterLink {
     });
     const mqtt: MqttClient = new MqttClient({
       ...{ host, port: mqttPort, clientId: id, username: id, password: key },
+      maxFailures: MAX_FAILURES,
       will: presence(false),
       farewell: presence(false),
       subscriptions: [

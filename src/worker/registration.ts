@@ -1,9 +1,8 @@
 /** How a worker gets into its cluster: its own key, made once, and the first time a join token. */
-import { chmod, readFile } from "node:fs/promises";
-import { readFileIfAny, writeFileAtomic } from "../base/atomic-file.ts";
+import { readFile } from "node:fs/promises";
 import { AppError, describeError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import { secretToken } from "../base/random.ts";
+import { ownSecret } from "../base/own-secret.ts";
 import { describeProblems, validate } from "../base/validation.ts";
 import type { WorkerInfo } from "../protocol/capacity.ts";
 import { type RegisterRequest, RegisterResponse } from "../protocol/mqtt.ts";
@@ -31,7 +30,7 @@ export interface RegistrationParts {
  * @throws AppError JOIN_REFUSED when the cluster does not want us; SERVER_UNREACHABLE | SERVER_TIMEOUT | JOIN_FAILED otherwise
  */
 export async function register(parts: RegistrationParts, signal: AbortSignal): Promise<Credentials> {
-  const { key, isNew } = await ownKey(parts.keyPath);
+  const { secret: key, isNew } = await ownSecret(parts.keyPath);
   const info = await parts.info(signal);
   const send = (joinToken?: string) => {
     const body: RegisterRequest = { protocol: PROTOCOL_VERSION, key, info, ...(joinToken ? { joinToken } : {}) };
@@ -63,18 +62,6 @@ function read(answer: HttpAnswer, server: string): Omit<Credentials, "key"> {
     );
   }
   return { id: checked.value.id, mqttPort, clusterName: checked.value.clusterName };
-}
-
-/** The worker's own secret; made at the first start. */
-async function ownKey(path: string): Promise<{ key: string; isNew: boolean }> {
-  const stored = (await readFileIfAny(path))?.trim();
-  if (stored) {
-    await chmod(path, 0o600);
-    return { key: stored, isNew: false };
-  }
-  const key = secretToken();
-  await writeFileAtomic(path, `${key}\n`);
-  return { key, isNew: true };
 }
 
 /** The token in a file; without one the cluster's refusal tells what is missing. */

@@ -35,6 +35,8 @@ const service: Service = {
     status: "planted",
     instance_list: "planted",
   },
+  roundRobin: "10.30.30.30",
+  closest: "10.30.0.1",
   nextInstanceNumber: 2,
   createdAt: 0,
 };
@@ -42,6 +44,7 @@ const instance: Instance = {
   id: `${ID}-1`,
   serviceId: ID,
   number: 1,
+  address: "10.30.0.2",
   generation: 2,
   clusterId: CLUSTER,
   status: "RUNNING",
@@ -74,11 +77,14 @@ test("a service's document has the descriptor's fields, ours over them, and the 
   assert.equal(document.app_name, "shop");
   assert.equal(document.app_ns, "prod");
   assert.equal(document.RR_ip, "10.30.30.30");
+  assert.equal(document.closest_ip, "10.30.0.1");
+  assert.deepEqual(document.addresses, { rr_ip: "10.30.30.30", closest_ip: "10.30.0.1" });
   assert.equal(document.my_gpu_model, "x");
   assert.equal(document.memory, 50);
   assert.equal(document.status, "RUNNING");
   const [shown] = document.instance_list;
   assert.equal(shown!.instance_number, 1);
+  assert.equal(shown!.instance_ip, "10.30.0.2");
   assert.equal(shown!.publicip, "192.0.2.7");
   assert.equal(shown!.host_port, 6080);
   assert.equal(shown!.cpu_percent, "1.23");

@@ -30,6 +30,8 @@ const HistoryPoint = z.object({ value: z.string(), timestamp: z.string() });
 
 export const InstanceDocument = z.object({
   instance_number: z.int(),
+  /** Its own address in the overlay. */
+  instance_ip: z.string(),
   status: z.string(),
   /** Always says why. */
   status_detail: z.string(),
@@ -79,7 +81,10 @@ export const ServiceDocument = z.looseObject({
   /** The most urgent of its instances'; absent while there are none. */
   status: z.optional(z.string()),
   status_detail: z.optional(z.string()),
-  RR_ip: z.optional(z.string()),
+  /** Its addresses in the overlay, one for each balancing policy. */
+  RR_ip: z.string(),
+  closest_ip: z.string(),
+  addresses: z.looseObject({ rr_ip: z.string(), closest_ip: z.string() }),
   /** What of the descriptor has no effect. */
   warnings: z.optional(z.array(z.string())),
 });
@@ -108,6 +113,7 @@ const OWN_KEYS = [
   "status",
   "status_detail",
   "RR_ip",
+  "closest_ip",
   "warnings",
 ] as const;
 
@@ -130,7 +136,7 @@ export function serviceDocument(
   instances: readonly Instance[],
   surroundings: Surroundings,
 ): ServiceDocument {
-  const { id, descriptor, jobName } = service;
+  const { id, descriptor, jobName, roundRobin, closest } = service;
   // Names have no dots.
   const [appName = "", appNamespace = ""] = jobName.split(".");
   const placeOf = (id: string | undefined) => (id === undefined ? undefined : surroundings.cluster(id));
@@ -154,7 +160,9 @@ export function serviceDocument(
     next_instance_progressive_number: service.nextInstanceNumber,
     instance_list: instances.map((instance) => instanceDocument(instance, service, surroundings)),
     ...(overall ? { status: overall.status, status_detail: overall.detail } : {}),
-    ...(descriptor.addresses?.rr_ip ? { RR_ip: descriptor.addresses.rr_ip } : {}),
+    RR_ip: roundRobin,
+    closest_ip: closest,
+    addresses: { ...descriptor.addresses, rr_ip: roundRobin, closest_ip: closest },
     ...(warnings.length > 0 ? { warnings } : {}),
   };
 }
@@ -172,6 +180,7 @@ export function instanceDocument(
   const memory = String(report?.memoryBytes ?? 0);
   return {
     instance_number: instance.number,
+    instance_ip: instance.address,
     status: instance.status,
     status_detail: detailOf(instance, place),
     cluster_id: instance.clusterId ?? "",

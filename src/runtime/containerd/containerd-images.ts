@@ -1,10 +1,10 @@
 /** Images made present: pulled or loaded, unpacked, named. */
 import { type Clock, deadline } from "../../base/clock.ts";
-import { hasCode } from "../../base/errors.ts";
+import { AppError, hasCode } from "../../base/errors.ts";
 import { objectId } from "../../base/random.ts";
 import type { Image, ImageStore, PullOptions } from "../container-runtime.ts";
 import { openImageArchive } from "../image-archive.ts";
-import { normalizeReference, parseReference } from "../image-reference.ts";
+import { formatReference, type ImageReference, normalizeReference, parseReference } from "../image-reference.ts";
 import type { ImageSource } from "../image-source.ts";
 import {
   type Descriptor,
@@ -15,6 +15,7 @@ import {
   platformError,
   runsOn,
 } from "../oci-image.ts";
+import { isSameRegistry } from "../registry/registry-address.ts";
 import { fetchImage } from "../registry/registry-image.ts";
 import type { ContentStore } from "./content-store.ts";
 import { LeasesDefinition } from "./gen/leases.ts";
@@ -50,15 +51,16 @@ export class ContainerdImages implements ImageStore {
     this.#clock = parts.clock;
   }
 
-  async ensure(reference: string, options: PullOptions, signal: AbortSignal): Promise<Image> {
-    const name = normalizeReference(reference);
+  async ensure(imageName: string, options: PullOptions, signal: AbortSignal): Promise<Image> {
+    const name = normalizeReference(imageName);
     try {
       return await this.#useLocal(name, signal);
     } catch (error) {
       if (!hasCode(error, "IMAGE_MISSING") && !hasCode(error, "NOT_FOUND")) throw error;
     }
     return this.#pulls.run(name, signal, async (shared) => {
-      const source = await fetchImage(parseReference(name), options.credentials, hostPlatform, shared);
+      const reference = parseReference(name);
+      const source = await fetchImage(reference, loginFor(reference, options), hostPlatform, shared);
       return this.#install(name, source, options, shared);
     });
   }
@@ -181,6 +183,15 @@ export class ContainerdImages implements ImageStore {
       await this.#client.unary(LeasesDefinition, "delete", { id: lease }, options).catch(() => {});
     }
   }
+}
+
+/** @throws AppError REGISTRY_UNAUTHORIZED for another registry's: a password must not get where it does not belong */
+function loginFor(reference: ImageReference, { credentials }: PullOptions): PullOptions["credentials"] {
+  if (!credentials || isSameRegistry(credentials.server, reference.registry)) return credentials;
+  throw new AppError(
+    "REGISTRY_UNAUTHORIZED",
+    `Cannot pull "${formatReference(reference)}": its login is for "${credentials.server}", not for "${reference.registry}"`,
+  );
 }
 
 /** Labels by which containerd's collector finds, from the manifest, what belongs to it. */

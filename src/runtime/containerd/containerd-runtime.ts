@@ -23,6 +23,7 @@ import { containerdId } from "./container-id.ts";
 import { LABELS, stateOf, toContainer, toMillis, toRecord } from "./container-records.ts";
 import { ContainerdImages } from "./containerd-images.ts";
 import { ContentStore } from "./content-store.ts";
+import { execProcess } from "./exec-process.ts";
 import { type ContainerSummary, ContainersDefinition } from "./gen/containers.ts";
 import { EventsDefinition } from "./gen/events.ts";
 import { SnapshotsDefinition } from "./gen/snapshots.ts";
@@ -46,6 +47,8 @@ export interface ContainerdOptions {
   readonly cgroupParent?: string;
 }
 
+/** A containerd that hangs must not be waited for in silence: everybody reads what the list says. */
+const LIST_TIMEOUT_MS = 60_000;
 const SIGTERM = 15;
 const SIGKILL = 9;
 /** A process that SIGKILL does not end within that time hangs in the kernel. */
@@ -95,7 +98,8 @@ export class ContainerdRuntime implements ContainerRuntime {
   async list(signal: AbortSignal): Promise<Container[]> {
     const filters = [`labels."${LABELS.instanceId}"`];
     const summaries: ContainerSummary[] = [];
-    const listing = this.#client.stream(ContainersDefinition, "listStream", { filters }, { signal });
+    const options = { signal, timeoutMs: LIST_TIMEOUT_MS };
+    const listing = this.#client.stream(ContainersDefinition, "listStream", { filters }, options);
     const tasks = this.#client.unary(TasksDefinition, "list", {}, { signal });
     // Awaited below; until then its failure must not count as nobody's.
     tasks.catch(() => {});
@@ -152,6 +156,15 @@ export class ContainerdRuntime implements ContainerRuntime {
     ]);
     for (const result of results) if (result.status === "rejected") throw result.reason;
     this.#longIds.delete(id);
+  }
+
+  exec(
+    containerId: string,
+    command: readonly string[],
+    { timeoutMs }: { readonly timeoutMs: number },
+    signal: AbortSignal,
+  ): Promise<{ exitCode: number }> {
+    return execProcess({ client: this.#client, id: containerdId(containerId), command, timeoutMs }, signal);
   }
 
   /** Listening begins at the call, not at the first `next()`: subscribe, then list. */

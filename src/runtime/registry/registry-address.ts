@@ -12,6 +12,11 @@ export function apiHost(registry: string): string {
   return registry === "docker.io" || registry === "index.docker.io" ? "registry-1.docker.io" : registry;
 }
 
+/** Whether a login for the one is a login for the other. */
+export function isSameRegistry(one: string, other: string): boolean {
+  return apiHost(one).toLowerCase() === apiHost(other).toLowerCase();
+}
+
 function hostName(registry: string): string {
   const { hostname } = new URL(`http://${registry}`);
   return hostname.replace(/^\[|\]$/g, "");

@@ -92,9 +92,13 @@ export const ACCOUNT_ROUTES: readonly Route[] = [
       if (!user) throw new AppError("PASSWORD_REFUSED", "Old password is not valid!");
       if (body.oldPassword === body.newPassword)
         throw new AppError("PASSWORD_REFUSED", "Old password can't be the new password!");
-      await deps.store.updateUser(user.name, {
-        passwordHash: await deps.passwords.hash(body.newPassword),
-        tokenEpoch: user.tokenEpoch + 1,
+      const passwordHash = await deps.passwords.hash(body.newPassword);
+      await deps.auth.changeUsers(async () => {
+        const now = await deps.store.user(user.name);
+        // An Admin was quicker, maybe because the old password is known to somebody else.
+        if (now?.tokenEpoch !== user.tokenEpoch)
+          throw new AppError("PASSWORD_REFUSED", "The user was changed meanwhile: log in and try again");
+        await deps.store.updateUser(user.name, { passwordHash, tokenEpoch: user.tokenEpoch + 1 });
       });
       return {};
     },

@@ -22,14 +22,16 @@ export const APPLICATION_ROUTES: readonly Route[] = [
     body: Descriptor,
     schema: z.array(ApplicationDocument),
     twice: true,
-    errors: ["NAME_TAKEN"],
+    errors: ["NAME_TAKEN", "ADDRESS_TAKEN", "NO_ADDRESS_LEFT"],
     handle: async (context) => {
       const { deps, caller, body } = context;
       refuseDuplicates(body.applications);
-      await deps.store.addApplications(caller.name, body.applications);
+      const added = await deps.store.addApplications(caller.name, body.applications);
       for (const service of body.applications.flatMap(({ microservices }) => microservices)) {
         for (const text of descriptorWarnings(service)) context.warn(`${service.microservice_name}: ${text}`);
       }
+      const services = await Promise.all(added.map(({ id }) => deps.store.services({ applicationId: id })));
+      deps.changes.notify(services.flat().map(({ id }) => id));
       return documents(deps, caller.name);
     },
   }),

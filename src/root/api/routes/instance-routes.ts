@@ -21,7 +21,7 @@ export const INSTANCE_ROUTES: readonly Route[] = [
     summary: "One more instance; answers before it is placed",
     access: "user",
     schema: z.object({ message: z.literal("ok"), instance_number: z.int() }),
-    errors: ["NOT_FOUND"],
+    errors: ["NOT_FOUND", "NO_ADDRESS_LEFT"],
     handle: async ({ deps, params, caller }) => {
       const service = await findService(deps, caller, params.id!);
       const instance = await deps.store.addInstance(service.id, deps.clock.now());

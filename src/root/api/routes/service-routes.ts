@@ -30,7 +30,7 @@ export const SERVICE_ROUTES: readonly Route[] = [
       deployed_services: z.array(z.object({ service_name: z.string(), status: z.int() })),
       failed_services: z.array(z.unknown()),
     }),
-    errors: ["NOT_FOUND", "NAME_TAKEN"],
+    errors: ["NOT_FOUND", "NAME_TAKEN", "ADDRESS_TAKEN", "NO_ADDRESS_LEFT"],
     handle: async (context) => {
       const { deps, caller, body } = context;
       const field = "applications[0]";
@@ -42,6 +42,7 @@ export const SERVICE_ROUTES: readonly Route[] = [
       refuseDuplicateServices(microservices, `${field}.microservices`);
       const application = await findApplication(deps, caller, applicationID!);
       const services = await deps.store.addServices(application.id, microservices);
+      deps.changes.notify(services.map(({ id }) => id));
       for (const { descriptor } of services) {
         for (const text of descriptorWarnings(descriptor)) context.warn(`${descriptor.microservice_name}: ${text}`);
       }
@@ -100,7 +101,7 @@ export const SERVICE_ROUTES: readonly Route[] = [
     access: "user",
     body: ServiceChange,
     schema: z.object({}),
-    errors: ["NOT_FOUND", "NAME_TAKEN", "IN_USE"],
+    errors: ["NOT_FOUND", "NAME_TAKEN", "ADDRESS_TAKEN", "IN_USE"],
     handle: async (context) => {
       const { deps, params, caller, body } = context;
       const service = await findService(deps, caller, params.id!);

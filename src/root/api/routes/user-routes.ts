@@ -50,7 +50,8 @@ export const USER_ROUTES: readonly Route[] = [
         passwordHash: await deps.passwords.hash(body.password),
         roles: roleNames(body.roles ?? []),
         createdAt: deps.clock.now(),
-        tokenEpoch: 0,
+        // Not 0: tokens of a removed user of that name must not be this one's.
+        tokenEpoch: deps.clock.now(),
       };
       await deps.store.addUser(user);
       return { message: "Added new user", ...userDocument(user) };

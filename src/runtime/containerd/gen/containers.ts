@@ -17,7 +17,7 @@ export interface Runtime {
   options: Any | undefined;
 }
 
-/** As it is written; what comes back is ContainerSummary, which leaves the spec undecoded. */
+/** As it is written; a list gives ContainerSummary, which leaves the spec undecoded. */
 export interface Container {
   id: string;
   labels: { [key: string]: string };
@@ -49,7 +49,7 @@ export interface GetContainerRequest {
 }
 
 export interface GetContainerResponse {
-  container: ContainerSummary | undefined;
+  container: Container | undefined;
 }
 
 export interface ListContainersRequest {
@@ -481,7 +481,7 @@ function createBaseGetContainerResponse(): GetContainerResponse {
 export const GetContainerResponse: MessageFns<GetContainerResponse> = {
   encode(message: GetContainerResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.container !== undefined) {
-      ContainerSummary.encode(message.container, writer.uint32(10).fork()).join();
+      Container.encode(message.container, writer.uint32(10).fork()).join();
     }
     return writer;
   },
@@ -504,7 +504,7 @@ export const GetContainerResponse: MessageFns<GetContainerResponse> = {
               break;
             }
 
-            message.container = ContainerSummary.decode(reader, reader.uint32());
+            message.container = Container.decode(reader, reader.uint32());
             continue;
           }
         }

@@ -36,8 +36,10 @@ export interface CreateTaskResponse {
   pid: number;
 }
 
+/** With an exec_id a process that was exec'ed is meant, without one the container's own; so everywhere below. */
 export interface StartRequest {
   containerId: string;
+  execId?: string | undefined;
 }
 
 export interface StartResponse {
@@ -79,8 +81,21 @@ export interface Process {
 
 export interface KillRequest {
   containerId: string;
+  execId?: string | undefined;
   signal: number;
   all: boolean;
+}
+
+export interface ExecProcessRequest {
+  containerId: string;
+  /** The process part of an OCI spec, as JSON. */
+  spec: Any | undefined;
+  execId: string;
+}
+
+export interface DeleteProcessRequest {
+  containerId: string;
+  execId: string;
 }
 
 export interface MetricsRequest {
@@ -98,6 +113,7 @@ export interface MetricsResponse {
 
 export interface WaitRequest {
   containerId: string;
+  execId?: string | undefined;
 }
 
 export interface WaitResponse {
@@ -249,13 +265,16 @@ export const CreateTaskResponse: MessageFns<CreateTaskResponse> = {
 };
 
 function createBaseStartRequest(): StartRequest {
-  return { containerId: "" };
+  return { containerId: "", execId: undefined };
 }
 
 export const StartRequest: MessageFns<StartRequest> = {
   encode(message: StartRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.containerId !== "") {
       writer.uint32(10).string(message.containerId);
+    }
+    if (message.execId !== undefined) {
+      writer.uint32(18).string(message.execId);
     }
     return writer;
   },
@@ -279,6 +298,14 @@ export const StartRequest: MessageFns<StartRequest> = {
             }
 
             message.containerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.execId = reader.string();
             continue;
           }
         }
@@ -707,13 +734,16 @@ export const Process: MessageFns<Process> = {
 };
 
 function createBaseKillRequest(): KillRequest {
-  return { containerId: "", signal: 0, all: false };
+  return { containerId: "", execId: undefined, signal: 0, all: false };
 }
 
 export const KillRequest: MessageFns<KillRequest> = {
   encode(message: KillRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.containerId !== "") {
       writer.uint32(10).string(message.containerId);
+    }
+    if (message.execId !== undefined) {
+      writer.uint32(18).string(message.execId);
     }
     if (message.signal !== 0) {
       writer.uint32(24).uint32(message.signal);
@@ -745,6 +775,14 @@ export const KillRequest: MessageFns<KillRequest> = {
             message.containerId = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.execId = reader.string();
+            continue;
+          }
           case 3: {
             if (tag !== 24) {
               break;
@@ -759,6 +797,131 @@ export const KillRequest: MessageFns<KillRequest> = {
             }
 
             message.all = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseExecProcessRequest(): ExecProcessRequest {
+  return { containerId: "", spec: undefined, execId: "" };
+}
+
+export const ExecProcessRequest: MessageFns<ExecProcessRequest> = {
+  encode(message: ExecProcessRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.containerId !== "") {
+      writer.uint32(10).string(message.containerId);
+    }
+    if (message.spec !== undefined) {
+      Any.encode(message.spec, writer.uint32(50).fork()).join();
+    }
+    if (message.execId !== "") {
+      writer.uint32(58).string(message.execId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExecProcessRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExecProcessRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.containerId = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.spec = Any.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.execId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDeleteProcessRequest(): DeleteProcessRequest {
+  return { containerId: "", execId: "" };
+}
+
+export const DeleteProcessRequest: MessageFns<DeleteProcessRequest> = {
+  encode(message: DeleteProcessRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.containerId !== "") {
+      writer.uint32(10).string(message.containerId);
+    }
+    if (message.execId !== "") {
+      writer.uint32(18).string(message.execId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteProcessRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteProcessRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.containerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.execId = reader.string();
             continue;
           }
         }
@@ -924,13 +1087,16 @@ export const MetricsResponse: MessageFns<MetricsResponse> = {
 };
 
 function createBaseWaitRequest(): WaitRequest {
-  return { containerId: "" };
+  return { containerId: "", execId: undefined };
 }
 
 export const WaitRequest: MessageFns<WaitRequest> = {
   encode(message: WaitRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.containerId !== "") {
       writer.uint32(10).string(message.containerId);
+    }
+    if (message.execId !== undefined) {
+      writer.uint32(18).string(message.execId);
     }
     return writer;
   },
@@ -954,6 +1120,14 @@ export const WaitRequest: MessageFns<WaitRequest> = {
             }
 
             message.containerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.execId = reader.string();
             continue;
           }
         }
@@ -1247,6 +1421,22 @@ export const TasksDefinition = {
       requestType: KillRequest as typeof KillRequest,
       requestStream: false,
       responseType: Empty as typeof Empty,
+      responseStream: false,
+      options: {},
+    },
+    exec: {
+      name: "Exec",
+      requestType: ExecProcessRequest as typeof ExecProcessRequest,
+      requestStream: false,
+      responseType: Empty as typeof Empty,
+      responseStream: false,
+      options: {},
+    },
+    deleteProcess: {
+      name: "DeleteProcess",
+      requestType: DeleteProcessRequest as typeof DeleteProcessRequest,
+      requestStream: false,
+      responseType: DeleteResponse as typeof DeleteResponse,
       responseStream: false,
       options: {},
     },
