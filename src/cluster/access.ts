@@ -5,9 +5,12 @@ const WRITES: Readonly<Record<WorkerTopic["kind"], { readonly retain: boolean } 
   report: { retain: false },
   presence: { retain: true },
   logData: { retain: false },
+  interest: { retain: false },
   desired: undefined,
   manifest: undefined,
   logRequest: undefined,
+  network: undefined,
+  routes: undefined,
 };
 
 /** Why the worker must not publish this, or undefined when it may. */
@@ -24,7 +27,8 @@ export function publishRefusal(
 }
 
 export function maySubscribe(workerId: string, filter: string): boolean {
-  const own: readonly string[] = [topics.desiredOf(workerId), topics.manifest(workerId), topics.logRequest(workerId)];
+  const { desiredOf, manifest, logRequest, network, routes } = topics;
+  const own: readonly string[] = [desiredOf, manifest, logRequest, network, routes].map((topic) => topic(workerId));
   if (own.includes(filter)) return true;
   const parsed = parseTopic(filter);
   return parsed?.kind === "desired" && parsed.workerId === workerId;

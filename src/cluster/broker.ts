@@ -104,12 +104,12 @@ export class Broker {
 
   /** A retained message; the empty one removes the topic. Resolves when every connected subscriber has been written to. */
   retain(topic: string, payload: string): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#aedes.publish(
-        { cmd: "publish", topic, payload: Buffer.from(payload), qos: 1, retain: true, dup: false },
-        (error) => (error ? reject(error) : resolve()),
-      );
-    });
+    return this.#publish(topic, payload, true);
+  }
+
+  /** For a worker that listens now, in the order of the calls. Resolves when it has been written to its connection, if there is one. */
+  deliver(topic: string, payload: string): Promise<void> {
+    return this.#publish(topic, payload, false);
   }
 
   /** For whoever listens now; nobody learns whether somebody does. */
@@ -130,6 +130,15 @@ export class Broker {
     const isClosed = new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
     await new Promise<void>((resolve) => this.#aedes.close(() => resolve()));
     await isClosed;
+  }
+
+  #publish(topic: string, payload: string, retain: boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#aedes.publish(
+        { cmd: "publish", topic, payload: Buffer.from(payload), qos: 1, retain, dup: false },
+        (error) => (error ? reject(error) : resolve()),
+      );
+    });
   }
 
   #accept(socket: Socket): void {

@@ -1,7 +1,7 @@
 /** What each worker has left: what it told, less what is placed there and what is not gone yet. Pure. */
 import type { Liveness } from "../hierarchy/children.ts";
-import type { PlacementRequest } from "../protocol/instance.ts";
 import { containerId } from "../protocol/names.ts";
+import type { PlacementRequest } from "../protocol/placement-request.ts";
 import { formatPort } from "../protocol/ports.ts";
 import type { Candidate, Quantities } from "../scheduler/candidate.ts";
 import { type Instance, isCompleted, type Withdrawal, type Worker } from "./model.ts";

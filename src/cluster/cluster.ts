@@ -4,17 +4,19 @@ import { readFileIfAny } from "../base/atomic-file.ts";
 import { type Clock, pause } from "../base/clock.ts";
 import { AppError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { type OwnSecret, ownSecret } from "../base/own-secret.ts";
 import { Reconciler } from "../base/reconciler.ts";
 import { runTogether } from "../base/task-group.ts";
 import { LogData, topics, type WorkerTopic } from "../protocol/mqtt.ts";
+import { Interest } from "../protocol/route.ts";
 import { HttpServer } from "../transport/http-server.ts";
 import { Admission } from "./admission.ts";
 import { Broker } from "./broker.ts";
 import { ClusterState } from "./cluster-state.ts";
 import { DesiredTopics } from "./desired-topics.ts";
 import { type JoinApiOptions, joinApi, MAX_JOIN_BODY_BYTES } from "./join-api.ts";
-import { type OwnSecret, ownSecret } from "./keys.ts";
 import { LogRelay } from "./log-relay.ts";
+import { createOverlay, type Overlay } from "./overlay.ts";
 import { PlacementLoop } from "./placement.ts";
 import type { ClusterSettings } from "./settings.ts";
 import { ClusterStore } from "./store/cluster-store.ts";
@@ -77,13 +79,17 @@ async function runCluster(
   const key = await ownSecret(join(stateDir, "key"));
   const operator = await ownSecret(join(stateDir, "operator-token"));
   const store = new ClusterStore(join(stateDir, "cluster.db"));
-  const { state, broker, desired, placement, uplink, api, admission } = assemble(settings, deps, { key, store });
+  const { state, broker, desired, overlay, placement, uplink, api, admission } = assemble(settings, deps, {
+    key,
+    store,
+  });
   let server: HttpServer | undefined;
   try {
     state.load();
+    overlay.load();
     await broker.open();
     // A worker that connects must find the whole truth.
-    await desired.sync();
+    await Promise.all([overlay.subnets.sync(), desired.sync()]);
     const { port: mqttPort } = await broker.listen();
     const fetch = api({ operatorToken: operator.secret, mqttPort });
     const { log } = deps;
@@ -94,6 +100,7 @@ async function runCluster(
     await runTogether(
       {
         placement: (stop) => placement.run(stop),
+        routes: (stop) => overlay.routes.run(stop),
         uplink: (stop) => uplink.run(stop),
         saving: (stop) => keepSaving(state, deps, stop),
       },
@@ -113,7 +120,18 @@ function assemble(
   { key, store }: { readonly key: OwnSecret; readonly store: ClusterStore },
 ) {
   const { name, location, host, strategy, rootUrl } = settings;
-  const state = new ClusterState({ store, clock, onChanged: (id, isNews) => uplink.changed(id, isNews) });
+  const state = new ClusterState({
+    store,
+    clock,
+    onChanged: (id, isNews) => {
+      // First, because what the root is told depends on it.
+      if (isNews) {
+        overlay.routes.instanceChanged(id);
+        for (const other of overlay.affectedBy(id)) uplink.changed(other, true);
+      }
+      uplink.changed(id, isNews);
+    },
+  });
   const broker = new Broker({
     host,
     port: settings.mqttPort,
@@ -122,8 +140,15 @@ function assemble(
     log,
   });
   const disconnect = (id: string) => broker.disconnect(id);
-  const workers: Workers = new Workers({ state, clock, log, onChanged: () => placement.trigger(), disconnect });
-  const view = new ClusterView({ state, workers });
+  const workers: Workers = new Workers({
+    state,
+    clock,
+    log,
+    onChanged: () => placement.trigger(),
+    onAddressesFree: (id, count) => overlay.subnets.reported(id, count),
+    disconnect,
+  });
+  const view: ClusterView = new ClusterView({ state, workers, overlay: () => overlay });
   const logs = new LogRelay({
     workerOf: (instanceId) => view.reachableWorkerOf(instanceId),
     request: (id, request) => broker.send(topics.logRequest(id), JSON.stringify(request)),
@@ -139,21 +164,30 @@ function assemble(
       state.applyDesired(change);
       placement.trigger();
     },
+    onRoutes: (update) => overlay.routes.take(update),
+    onNetwork: (network) => {
+      overlay.subnets.takeNetwork(network);
+      placement.trigger();
+    },
+    onUp: () => overlay.routes.linkUp(),
     onLog: (message) => (message.type === "log.open" ? logs.open(message) : logs.close(message.stream)),
     onDown: () => logs.closeAll(),
     log,
     clock,
   });
+  const overlay: Overlay = createOverlay({ state, store, broker, workers, uplink, clock, log });
   const desired = new DesiredTopics({ state, retain: (topic, payload) => broker.retain(topic, payload), log });
   const loop = new PlacementLoop({
     state,
     workers,
     desired,
+    subnets: overlay.subnets,
     isAutonomous: () => !uplink.isConnected,
     onLiveness: (id, isActive) => {
       if (!isActive) logs.workerGone(id);
       uplink.membershipChanged();
     },
+    onTrust: (id) => overlay.trustChanged(id),
     strategy,
     log,
     clock,
@@ -161,14 +195,25 @@ function assemble(
   const placement = new Reconciler({ name: "placement", pass: () => loop.pass(), log, clock, resyncMs: RESYNC_MS });
   const admission = new Admission({ state, store, clusterName: name, log, clock });
   const receive = (topic: WorkerTopic, payload: Buffer) => {
-    if (topic.kind !== "logData") return workers.receive(topic, payload);
-    const part = workers.read(topic.workerId, LogData, payload);
-    if (part) logs.data(topic.workerId, part);
+    const { kind, workerId } = topic;
+    if (kind === "logData") {
+      const part = workers.read(workerId, LogData, payload);
+      if (part) logs.data(workerId, part);
+    } else if (kind === "interest") {
+      const interest = workers.read(workerId, Interest, payload);
+      if (interest) overlay.routes.interest(workerId, interest);
+    } else {
+      // Its connection has begun or ended, and a worker drops its streams with each: their readers would wait for ever.
+      if (kind === "presence") logs.workerGone(workerId);
+      workers.receive(topic, payload);
+    }
   };
   const removeWorker = (id: string) => {
     view.worker(id);
+    overlay.subnets.release(id);
     state.removeWorker(id);
     workers.forget(id);
+    overlay.routes.leave(id);
     disconnect(id);
     logs.workerGone(id);
     placement.trigger();
@@ -176,7 +221,7 @@ function assemble(
   };
   const api = (served: Pick<JoinApiOptions, "operatorToken" | "mqttPort">) =>
     joinApi({ ...served, admission, clusterName: name, workers: () => view.workerDocuments(), removeWorker, clock });
-  return { state, broker, desired, placement, uplink, admission, api };
+  return { state, broker, desired, overlay, placement, uplink, admission, api };
 }
 
 /** What cannot be written now is kept and written later: the workers would tell it again, too. */

@@ -1,6 +1,7 @@
 /** What a cluster keeps: plain immutable data. */
 import type { WorkerInfo } from "../protocol/capacity.ts";
-import type { Assignment, InstanceReport, PlacementRequest } from "../protocol/instance.ts";
+import type { Assignment, InstanceReport } from "../protocol/instance.ts";
+import type { PlacementRequest } from "../protocol/placement-request.ts";
 
 export interface Worker {
   readonly id: string;

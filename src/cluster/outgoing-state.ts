@@ -10,6 +10,8 @@ export interface OutgoingView {
   /** Undefined: there is no such instance any more. */
   report(instanceId: string): InstanceReport | undefined;
   aggregate(): Aggregate;
+  /** Subnets that could still be given to workers. */
+  subnetsFree(): number;
 }
 
 type Report = Extract<ClusterMessage, { type: "report" }>;
@@ -29,6 +31,7 @@ export class OutgoingState {
   readonly #told = new Map<string, string>();
   #aggregate = "";
   #aggregateAt = Number.NEGATIVE_INFINITY;
+  #subnetsFree: number | undefined;
 
   constructor(view: OutgoingView, clock: Clock) {
     this.#view = view;
@@ -54,10 +57,21 @@ export class OutgoingState {
     const full = this.#isFull;
     const aggregate = this.#nextAggregate(full);
     const { instances, removed } = this.#nextInstances(full);
-    if (!full && !aggregate && instances.length === 0 && removed.length === 0) return undefined;
+    const subnetsFree = this.#view.subnetsFree();
+    const isOther = full || subnetsFree !== this.#subnetsFree;
+    if (!isOther && !aggregate && instances.length === 0 && removed.length === 0) return undefined;
+    this.#subnetsFree = subnetsFree;
     this.#isFull = false;
     this.#revision += 1;
-    return { type: "report", revision: this.#revision, full, ...(aggregate ? { aggregate } : {}), instances, removed };
+    return {
+      type: "report",
+      revision: this.#revision,
+      full,
+      ...(aggregate ? { aggregate } : {}),
+      instances,
+      removed,
+      ...(isOther ? { subnetsFree } : {}),
+    };
   }
 
   #nextInstances(full: boolean): { instances: InstanceReport[]; removed: string[] } {

@@ -39,13 +39,13 @@ test("what the root is told, by what is known", () => {
     [{ report: said("COMPLETED") }, undefined, "COMPLETED", /said/],
   ];
   for (const [change, silentSince, status, detail] of cases) {
-    const report = reportToRoot(instance(change), change.placement && worker, silentSince);
+    const report = reportToRoot(instance(change), { worker: change.placement && worker, silentSince });
     assert.equal(report.status, status);
     assert.match(report.detail, detail);
     assert.equal(report.generation, 2, "the root's own generation");
     assert.equal("workerId" in report, false, "inner names stay inside");
   }
-  assert.equal(reportToRoot(instance({ placement, report: said("RUNNING") }), worker, undefined).publicIp, "192.0.2.7");
+  assert.equal(reportToRoot(instance({ placement, report: said("RUNNING") }), { worker }).publicIp, "192.0.2.7");
 });
 
 test("measurements are no news", () => {

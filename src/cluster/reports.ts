@@ -1,32 +1,45 @@
 /** What the root is told of an instance. Pure. */
 import type { InstanceReport, InstanceStatus } from "../protocol/instance.ts";
+import type { Live } from "./live.ts";
 import { type Instance, idOf, isCompleted, type Withdrawal, type Worker } from "./model.ts";
 
-/** @param silentSince epoch ms since when the worker is lost; undefined: it is not */
-export function reportToRoot(
-  instance: Instance,
-  worker: Worker | undefined,
-  silentSince: number | undefined,
-): InstanceReport {
+/** What the root is told beyond the instance itself. */
+export interface Surroundings {
+  /** Its worker. */
+  readonly worker?: Worker | undefined;
+  /** Epoch ms since when the worker is lost; undefined: it is not. */
+  readonly silentSince?: number | undefined;
+  /** Where its traffic is to go. */
+  readonly live?: Live | undefined;
+}
+
+export function reportToRoot(instance: Instance, { worker, silentSince, live }: Surroundings): InstanceReport {
   const { assignment, placement, report, refusal, since } = instance;
   const base = { instanceId: idOf(instance), generation: assignment.generation, since, restarts: 0 };
-  if (report && isCompleted(instance)) return translated(report, base.generation, worker);
+  if (report && isCompleted(instance)) return translated(report, base.generation, { worker });
   if (refusal?.kind === "declined") return { ...base, status: "NO_WORKER_CAPACITY", detail: refusal.detail };
   if (!placement || !worker)
     return { ...base, status: "CLUSTER_SCHEDULED", detail: refusal?.detail ?? "the cluster chooses a worker" };
   if (silentSince !== undefined) {
     const last = report ? `; it was ${report.status} then` : "";
     const detail = `worker "${worker.hostname}" has been silent since ${new Date(silentSince).toISOString()}${last}`;
-    return { ...base, restarts: report?.restarts ?? 0, status: "FAILED", since: silentSince, detail };
+    return {
+      ...base,
+      restarts: report?.restarts ?? 0,
+      status: "FAILED",
+      since: silentSince,
+      detail,
+      ...(live && { live }),
+    };
   }
   if (!report) return { ...base, status: "NODE_SCHEDULED", detail: `handed to worker "${worker.hostname}"` };
-  return translated(report, base.generation, worker);
+  return translated(report, base.generation, { worker, live });
 }
 
-function translated(report: InstanceReport, generation: number, worker: Worker | undefined): InstanceReport {
-  const { workerId: _inner, ...rest } = report;
+function translated(report: InstanceReport, generation: number, { worker, live }: Surroundings): InstanceReport {
+  const { workerId: _inner, live: _claimed, ...rest } = report;
   const publicIp = report.publicIp ?? worker?.info.publicIp;
-  return { ...rest, generation, ...(publicIp === undefined ? {} : { publicIp }) };
+  return { ...rest, generation, ...(publicIp === undefined ? {} : { publicIp }), ...(live && { live }) };
 }
 
 /** Whether a report says more than measurements, which come with every heartbeat. */

@@ -8,6 +8,7 @@ import { AppError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { jitter } from "../base/random.ts";
 import { backoffMs } from "../base/retry.ts";
+import type { Interest, RouteUpdate } from "../protocol/route.ts";
 import {
   type ClusterMessage,
   PROTOCOL_VERSION,
@@ -34,6 +35,9 @@ export interface UplinkOptions {
   readonly view: OutgoingView;
   /** Throws when it cannot be stored; the link is then made anew. */
   readonly onDesired: (change: DesiredChange) => void;
+  readonly onRoutes: (update: RouteUpdate) => void;
+  readonly onNetwork: (network: { readonly serviceRange: string; readonly blocks: string[] }) => void;
+  readonly onUp: () => void;
   readonly onLog: (message: Extract<RootMessage, { type: "log.open" | "log.close" }>) => void;
   readonly onDown: () => void;
   readonly log: Logger;
@@ -88,6 +92,11 @@ export class Uplink {
     this.#flushSoon();
   }
 
+  /** Nothing happens without a link: with the next one, all of the interest is told. */
+  sendInterest(interest: Interest): void {
+    if (this.#link) this.#send(this.#link, { type: "interest", ...interest });
+  }
+
   /** False: not sent, because there is no link or the root does not keep up. */
   sendLog(message: ClusterMessage): boolean {
     const link = this.#link;
@@ -115,7 +124,7 @@ export class Uplink {
   }
 
   async #session(signal: AbortSignal): Promise<void> {
-    const { log, clock, rootUrl, onDown } = this.#options;
+    const { log, clock, rootUrl, onUp, onDown } = this.#options;
     const token = this.#needsToken ? await this.#options.joinToken() : undefined;
     const socket = new WebSocket(new URL(UPLINK_PATH, rootUrl.replace(/^http/, "ws")), {
       handshakeTimeout: HANDSHAKE_MS,
@@ -134,6 +143,7 @@ export class Uplink {
       this.#needsToken = false;
       this.#link = link;
       log.info({ rootUrl, clusterId }, "link to the root is up");
+      onUp();
       this.#flush(link);
       await this.#beat(link, signal);
     } finally {
@@ -204,6 +214,12 @@ export class Uplink {
       case "resync":
         link.outgoing.startOver();
         this.#flush(link);
+        return;
+      case "routes":
+        this.#options.onRoutes(message);
+        return;
+      case "network":
+        this.#options.onNetwork(message);
         return;
       case "log.open":
       case "log.close":

@@ -6,6 +6,7 @@ import type { InstanceReport } from "../protocol/instance.ts";
 import { candidates } from "./capacity.ts";
 import type { ClusterState } from "./cluster-state.ts";
 import { type Instance, idOf, type Worker } from "./model.ts";
+import type { Overlay } from "./overlay.ts";
 import { reportToRoot } from "./reports.ts";
 import { type WorkerDocument, workerDocument } from "./worker-document.ts";
 import type { Workers } from "./workers.ts";
@@ -13,10 +14,17 @@ import type { Workers } from "./workers.ts";
 export class ClusterView {
   readonly #state: ClusterState;
   readonly #workers: Workers;
+  readonly #overlay: () => Pick<Overlay, "own" | "subnets">;
 
-  constructor({ state, workers }: { readonly state: ClusterState; readonly workers: Workers }) {
-    this.#state = state;
-    this.#workers = workers;
+  constructor(parts: {
+    readonly state: ClusterState;
+    readonly workers: Workers;
+    /** Made later than this. */
+    readonly overlay: () => Pick<Overlay, "own" | "subnets">;
+  }) {
+    this.#state = parts.state;
+    this.#workers = parts.workers;
+    this.#overlay = parts.overlay;
   }
 
   /** @throws AppError NOT_FOUND */
@@ -34,6 +42,10 @@ export class ClusterView {
   report(instanceId: string): InstanceReport | undefined {
     const instance = this.#state.instance(instanceId);
     return instance && this.#report(instance);
+  }
+
+  subnetsFree(): number {
+    return this.#overlay().subnets.free;
   }
 
   aggregate(): Aggregate {
@@ -67,9 +79,10 @@ export class ClusterView {
 
   #report(instance: Instance): InstanceReport {
     const { placement } = instance;
-    if (!placement) return reportToRoot(instance, undefined, undefined);
+    if (!placement) return reportToRoot(instance, {});
     const worker = this.#state.worker(placement.workerId);
-    return reportToRoot(instance, worker, this.#workers.silentSince(placement.workerId));
+    const silentSince = this.#workers.silentSince(placement.workerId);
+    return reportToRoot(instance, { worker, silentSince, live: this.#overlay().own.liveOf(idOf(instance)) });
   }
 
   #candidates() {

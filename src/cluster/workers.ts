@@ -10,6 +10,7 @@ import type { InstanceReport } from "../protocol/instance.ts";
 import { Presence, WorkerReport, type WorkerTopic } from "../protocol/mqtt.ts";
 import type { ClusterState } from "./cluster-state.ts";
 import { decode } from "./decode.ts";
+import type { Trust } from "./live.ts";
 import { isGone } from "./reports.ts";
 
 export const LIVENESS = { suspectAfterMs: 15_000, lostAfterMs: 30_000 } as const;
@@ -21,6 +22,8 @@ export interface Contact {
   readonly heardSince: number;
   /** It has told everything on this connection, and the connection stands. */
   readonly connected: boolean;
+  /** It has said goodbye, or its last will has, and nothing since. */
+  readonly hasLeft: boolean;
   /** The next report's sequence number; undefined: only a full one helps. */
   readonly expected?: number | undefined;
   /** Manifest revision that it has taken over. */
@@ -39,6 +42,8 @@ export interface WorkersOptions {
   readonly log: Logger;
   /** Something that placement depends on has changed. */
   readonly onChanged: () => void;
+  /** How many addresses a worker could still give out. */
+  readonly onAddressesFree: (workerId: string, count: number) => void;
   /** Ends the worker's connection: its next one begins with a full report. */
   readonly disconnect: (workerId: string) => void;
 }
@@ -47,6 +52,8 @@ export class Workers {
   readonly #options: WorkersOptions;
   readonly #contacts = new Map<string, Contact>();
   readonly #seen = new Map<string, Liveness>();
+  /** Those that are not trusted, as of the last `trustChanges`. */
+  #distrusted = new Map<string, Trust>();
 
   constructor(options: WorkersOptions) {
     this.#options = options;
@@ -58,6 +65,7 @@ export class Workers {
     const unheard: Contact = {
       ...this.#now(),
       connected: false,
+      hasLeft: false,
       manifest: 0,
       holds: new Map(),
       cpuPercent: 0,
@@ -99,6 +107,25 @@ export class Workers {
     });
   }
 
+  trustOf = (workerId: string): Trust => this.#distrusted.get(workerId) ?? "trusted";
+
+  get areAllTrusted(): boolean {
+    return this.#distrusted.size === 0;
+  }
+
+  /** The workers that are trusted more, or less, than when this was asked last. */
+  trustChanges(): string[] {
+    const before = this.#distrusted;
+    const lost = this.lost();
+    this.#distrusted = new Map();
+    for (const { id } of this.#options.state.workers) {
+      if (lost.has(id)) this.#distrusted.set(id, "lost");
+      else if (this.contact(id).hasLeft) this.#distrusted.set(id, "doubtful");
+    }
+    const ids = new Set([...before.keys(), ...this.#distrusted.keys()]);
+    return [...ids].filter((id) => before.get(id) !== this.#distrusted.get(id));
+  }
+
   receive({ kind, workerId }: WorkerTopic, payload: Buffer): void {
     if (kind === "presence") {
       const presence = this.read(workerId, Presence, payload);
@@ -122,9 +149,9 @@ export class Workers {
   }
 
   #presence(workerId: string, { online }: Presence): void {
-    if (online) this.#update(workerId, this.#now());
+    if (online) this.#update(workerId, { ...this.#now(), hasLeft: false });
     // The time until it is lost runs from its last word. A late farewell of an earlier connection is undone by the next report.
-    else this.#update(workerId, { connected: false });
+    else this.#update(workerId, { connected: false, hasLeft: true });
     this.#options.onChanged();
   }
 
@@ -143,12 +170,14 @@ export class Workers {
     this.#update(workerId, {
       ...this.#now(),
       connected: true,
+      hasLeft: false,
       expected: report.sequence + 1,
       manifest: report.manifest,
       holds,
       cpuPercent: report.cpuPercent,
       memoryPercent: report.memoryPercent,
     });
+    if (report.addressesFree !== undefined) this.#options.onAddressesFree(workerId, report.addressesFree);
     this.#takeOver(workerId, report);
     const isMore = report.full || report.instances.length + report.removed.length > 0 || report.info !== undefined;
     if (isMore || !before.connected || report.manifest !== before.manifest) this.#options.onChanged();

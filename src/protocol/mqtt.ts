@@ -63,6 +63,8 @@ export const WorkerNetwork = z.object({
   serviceRange: Cidr,
   /** For its sandboxes; the first address of each is the worker's own. It keeps them for as long as it is known here. */
   subnets: z.array(Cidr),
+  /** By which the workers of an installation know each other: see `net/introduction.ts`. Without it only servers are peers. */
+  key: z.optional(z.string()),
 });
 export type WorkerNetwork = z.infer<typeof WorkerNetwork>;
 

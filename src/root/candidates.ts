@@ -1,6 +1,7 @@
 /** Clusters as the scheduler sees them, made of what they told and of what was handed to them since. Pure. */
 import { type Aggregate, type AggregateGroup, type Spread, upperBound } from "../protocol/capacity.ts";
-import { isTerminal, type PlacementRequest } from "../protocol/instance.ts";
+import { isTerminal } from "../protocol/instance.ts";
+import type { PlacementRequest } from "../protocol/placement-request.ts";
 import type { Candidate, Quantities } from "../scheduler/candidate.ts";
 import type { Instance } from "./model.ts";
 import { canonicalVirtualization } from "./request.ts";

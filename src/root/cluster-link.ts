@@ -21,6 +21,10 @@ export class ClusterLink {
     return this.#socket.heardAt;
   }
 
+  get silentMs(): number {
+    return this.#socket.silentMs;
+  }
+
   get aggregate(): Aggregate | undefined {
     return this.received.aggregate;
   }
@@ -29,9 +33,14 @@ export class ClusterLink {
     this.#socket.send(message);
   }
 
+  /** True: new state waits until the link has drained. */
+  isCongested(): boolean {
+    return this.#socket.isCongested();
+  }
+
   /** Sends what has changed of the desired state, unless the link is congested: then later, and then all at once. */
   publish(wanted: readonly Wanted[]): void {
-    if (this.#socket.isCongested()) return;
+    if (this.isCongested()) return;
     const message = this.#desired.next(wanted);
     if (message) this.#socket.send(message);
   }

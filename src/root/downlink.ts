@@ -8,7 +8,7 @@ import type { Logger } from "../base/log.ts";
 import { describeProblems, validate } from "../base/validation.ts";
 import type { Aggregate } from "../protocol/capacity.ts";
 import type { InstanceReport } from "../protocol/instance.ts";
-import { ClusterMessage, PROTOCOL_VERSION, UPLINK_PATH } from "../protocol/uplink.ts";
+import { ClusterMessage, MIN_SUBNETS_FREE, PROTOCOL_VERSION, UPLINK_PATH } from "../protocol/uplink.ts";
 import { admitCluster, isRefusal } from "./admission.ts";
 import { AttemptLimit } from "./attempt-limit.ts";
 import type { Changes } from "./changes.ts";
@@ -16,6 +16,7 @@ import { ClusterLink } from "./cluster-link.ts";
 import type { Wanted } from "./desired-sender.ts";
 import { LinkSocket } from "./link-socket.ts";
 import type { LogStreams } from "./log-streams.ts";
+import type { Routes } from "./routes.ts";
 import type { RootStore } from "./store/root-store.ts";
 
 const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
@@ -26,9 +27,10 @@ const REFUSALS = { max: 30, windowMs: 60_000 } as const;
 const CLOSE = { goingAway: 1001, refused: 1008, failed: 1011, replaced: 4000, removed: 4001 } as const;
 
 export interface DownlinkOptions {
-  readonly store: Pick<RootStore, "admitCluster" | "touchCluster" | "reportInstances" | "instances">;
+  readonly store: Pick<RootStore, "admitCluster" | "touchCluster" | "reportInstances" | "instances" | "clusterNetwork">;
   readonly changes: Changes;
   readonly logStreams: LogStreams;
+  readonly routes: Pick<Routes, "interest" | "leave" | "trigger">;
   readonly clock: Clock;
   readonly log: Logger;
   /** Something has changed that placement should look at. */
@@ -39,6 +41,8 @@ export class Downlink {
   readonly #options: DownlinkOptions;
   readonly #server = new WebSocketServer({ noServer: true, maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false });
   readonly #links = new Map<string, ClusterLink>();
+  /** Monotonic ms of the last word over a link that has ended. */
+  readonly #heardUntil = new Map<string, number>();
   readonly #open = new Map<LinkSocket, Promise<void>>();
   readonly #refusals: AttemptLimit;
   readonly #stopping = new AbortController();
@@ -72,6 +76,12 @@ export class Downlink {
     return this.#links.get(clusterId);
   }
 
+  /** Since the cluster's last word; undefined: there was none since this root started. */
+  silentMs(clusterId: string): number | undefined {
+    const until = this.#heardUntil.get(clusterId);
+    return this.#links.get(clusterId)?.silentMs ?? (until && this.#options.clock.monotonic() - until);
+  }
+
   aggregateOf(clusterId: string): Aggregate | undefined {
     return this.#links.get(clusterId)?.aggregate;
   }
@@ -98,8 +108,12 @@ export class Downlink {
   }
 
   #start(webSocket: WebSocket, ip: string): void {
-    const { clock, onChange } = this.#options;
-    const socket = new LinkSocket(webSocket, { clock, onDrained: onChange });
+    const { clock, onChange, routes } = this.#options;
+    const onDrained = () => {
+      onChange();
+      routes.trigger();
+    };
+    const socket = new LinkSocket(webSocket, { clock, onDrained });
     this.#open.set(
       socket,
       this.#serve(socket, ip).finally(() => this.#open.delete(socket)),
@@ -159,9 +173,11 @@ export class Downlink {
     const log = this.#options.log.child({ cluster: name });
     this.#links.get(id)?.close(CLOSE.replaced, "a newer link of this cluster has replaced this one");
     this.#links.set(id, link);
+    this.#options.routes.leave(id);
     log.info({ clusterId: id }, "cluster connected");
     try {
       await this.#announce(id);
+      await this.#sendNetwork(link, false);
       for await (const raw of messages) {
         if (this.#links.get(id) !== link) break;
         await this.#take(link, raw);
@@ -170,6 +186,8 @@ export class Downlink {
       this.#options.logStreams.drop(link);
       if (this.#links.get(id) === link) {
         this.#links.delete(id);
+        this.#heardUntil.set(id, this.#options.clock.monotonic() - link.silentMs);
+        this.#options.routes.leave(id);
         log.info({ clusterId: id }, "cluster disconnected");
         await this.#remember(link, log);
       }
@@ -205,6 +223,8 @@ export class Downlink {
       case "resync":
         link.resync();
         return this.#options.onChange();
+      case "interest":
+        return this.#options.routes.interest(link.cluster.id, value);
       case "log.data":
       case "log.end":
         return this.#options.logStreams.receive(link, value);
@@ -219,7 +239,12 @@ export class Downlink {
     if (!taken) return link.send({ type: "resync" });
     const { news, isRoomier } = taken;
     if (news.length > 0) changes.notify(await store.reportInstances(link.cluster.id, news));
+    if ((report.subnetsFree ?? MIN_SUBNETS_FREE) < MIN_SUBNETS_FREE) await this.#sendNetwork(link, true);
     if (isRoomier || news.some(({ status }) => status === "NO_WORKER_CAPACITY")) onChange();
+  }
+
+  async #sendNetwork(link: ClusterLink, wantsMore: boolean): Promise<void> {
+    link.send({ type: "network", ...(await this.#options.store.clusterNetwork(link.cluster.id, wantsMore)) });
   }
 }
 

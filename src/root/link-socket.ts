@@ -30,6 +30,10 @@ export class LinkSocket {
     return this.#heardAt;
   }
 
+  get silentMs(): number {
+    return this.#clock.monotonic() - this.#heardMonotonic;
+  }
+
   /** True: leave out what can be said later; `onDrained` tells when. */
   isCongested(): boolean {
     const isCongested = this.#socket.bufferedAmount > CONGESTED_BYTES;
@@ -97,7 +101,7 @@ export class LinkSocket {
     while (!signal.aborted) {
       await pause(this.#clock, UPLINK_SILENCE_MS / 3, signal);
       if (signal.aborted) return;
-      if (this.#clock.monotonic() - this.#heardMonotonic >= UPLINK_SILENCE_MS) this.terminate();
+      if (this.silentMs >= UPLINK_SILENCE_MS) this.terminate();
       else this.#socket.ping();
     }
   }

@@ -38,6 +38,9 @@ export interface Service {
   readonly jobName: string;
   /** Verbatim, unknown keys included. */
   readonly descriptor: MicroserviceDescriptor;
+  /** Its service address by policy. */
+  readonly roundRobin: string;
+  readonly closest: string;
   /** Numbers are never used twice. */
   readonly nextInstanceNumber: number;
   readonly createdAt: number;
@@ -47,6 +50,8 @@ export interface Instance {
   readonly id: string;
   readonly serviceId: string;
   readonly number: number;
+  /** Its instance address. */
+  readonly address: string;
   /** Raised whenever the instance is placed anew. */
   readonly generation: number;
   readonly clusterId?: string | undefined;

@@ -10,9 +10,10 @@ import { type LogRequest, LogStreams } from "./log-streams.ts";
 import type { Orchestration } from "./orchestration.ts";
 import { PlacementLoop } from "./placement.ts";
 import type { RegistrySecrets } from "./registry-secrets.ts";
+import { Routes } from "./routes.ts";
 import type { RootStore } from "./store/root-store.ts";
 
-/** Wires links, placement and logs. `loops` are to run for as long as the root does; `accept` takes the HTTP server's upgrades. */
+/** Wires links, placement, routes and logs. `loops` are to run for as long as the root does; `accept` takes the HTTP server's upgrades. */
 export function createOrchestration(options: {
   readonly store: RootStore;
   readonly changes: Changes;
@@ -26,7 +27,12 @@ export function createOrchestration(options: {
   readonly accept: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 } {
   const logStreams = new LogStreams(options.clock);
-  const downlink: Downlink = new Downlink({ ...options, logStreams, onChange: () => placement.trigger() });
+  const routes: Routes = new Routes({
+    ...options,
+    canSend: (clusterId) => downlink.link(clusterId)?.isCongested() === false,
+    send: (clusterId, update) => downlink.link(clusterId)?.send({ type: "routes", ...update }),
+  });
+  const downlink: Downlink = new Downlink({ ...options, logStreams, routes, onChange: () => placement.trigger() });
   const placement = new PlacementLoop({ ...options, downlink });
   return {
     orchestration: {
@@ -39,7 +45,11 @@ export function createOrchestration(options: {
         openLog({ ...options, downlink, logStreams }, { instanceId, ...request }, signal),
       disconnect: (clusterId) => downlink.disconnect(clusterId),
     },
-    loops: { downlink: (signal) => downlink.run(signal), placement: (signal) => placement.run(signal) },
+    loops: {
+      downlink: (signal) => downlink.run(signal),
+      placement: (signal) => placement.run(signal),
+      routes: (signal) => routes.run(signal),
+    },
     accept: (request, socket, head) => downlink.accept(request, socket, head),
   };
 }

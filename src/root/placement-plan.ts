@@ -1,7 +1,8 @@
 /** Which cluster each instance goes to. Pure: same input, same placements; none once they are carried out. */
 import { liveness, lostChildren } from "../hierarchy/children.ts";
 import { type DelegateStep, delegate } from "../hierarchy/delegate.ts";
-import { type InstanceStatus, isTerminal, type PlacementRequest, STATUS } from "../protocol/instance.ts";
+import { type InstanceStatus, isTerminal, STATUS } from "../protocol/instance.ts";
+import type { PlacementRequest } from "../protocol/placement-request.ts";
 import { UPLINK_SILENCE_MS } from "../protocol/uplink.ts";
 import type { ScheduleOptions, Verdict } from "../scheduler/candidate.ts";
 import { describeVerdicts } from "../scheduler/schedule.ts";

@@ -53,6 +53,8 @@ const service = (id: string, change: Partial<MicroserviceDescriptor> = {}): Serv
     vcpus: 1,
     ...change,
   },
+  roundRobin: "10.30.0.1",
+  closest: "10.30.0.2",
   nextInstanceNumber: 0,
   createdAt: NOW,
 });
@@ -61,6 +63,7 @@ const instance = (serviceId: string, number: number, change: Partial<Instance> =
   id: `${serviceId}-${number}`,
   serviceId,
   number,
+  address: "10.30.0.3",
   generation: 0,
   status: "REQUESTED",
   detail: "",

@@ -20,7 +20,7 @@ const RESYNC_MS = 10_000;
 
 export interface PlacementLoopOptions {
   readonly store: Pick<RootStore, "services" | "instances" | "clusters" | "placeInstances">;
-  readonly downlink: Pick<Downlink, "link" | "publish">;
+  readonly downlink: Pick<Downlink, "link" | "publish" | "silentMs">;
   readonly registrySecrets: Pick<RegistrySecrets, "credentials">;
   readonly changes: Changes;
   readonly strategy: ScheduleOptions["strategy"];
@@ -33,6 +33,7 @@ export class PlacementLoop {
   readonly #options: PlacementLoopOptions;
   readonly #loop: Reconciler;
   #declines: Declines = new Map();
+  /** Monotonic ms. */
   #startedAt = 0;
 
   constructor(options: PlacementLoopOptions) {
@@ -46,7 +47,7 @@ export class PlacementLoop {
   }
 
   run(signal: AbortSignal): Promise<void> {
-    this.#startedAt = this.#options.clock.now();
+    this.#startedAt = this.#options.clock.monotonic();
     return this.#loop.run(signal);
   }
 
@@ -66,14 +67,18 @@ export class PlacementLoop {
 
   async #views(): Promise<ClusterView[]> {
     const clusters = await this.#options.store.clusters();
-    return clusters.map(({ id, name, heardAt, aggregate }) => {
-      const link = this.#options.downlink.link(id);
+    const { clock, downlink } = this.#options;
+    const now = clock.now();
+    const upMs = clock.monotonic() - this.#startedAt;
+    return clusters.map(({ id, name, aggregate }) => {
+      const link = downlink.link(id);
       return {
         id,
         name,
         connected: link !== undefined,
-        // While this root was down it could hear nobody: silence counts from its start.
-        heardAt: link?.heardAt ?? Math.max(heardAt, this.#startedAt),
+        // While this root was down it could hear nobody: silence counts from its start. And it is a span, not a stored time:
+        // when the clock jumps, who has not spoken since would be lost at once.
+        heardAt: now - (downlink.silentMs(id) ?? upMs),
         aggregate: link?.aggregate ?? aggregate,
         counted: link?.received.counted ?? new Map(),
       };
@@ -104,7 +109,7 @@ export class PlacementLoop {
       wanted.set(instance.clusterId, list);
       list.push({
         instanceId: instance.id,
-        version: `${instance.generation} ${login ? secretDigest(JSON.stringify(login)) : ""}`,
+        version: `${instance.generation} ${service.roundRobin} ${service.closest} ${login ? secretDigest(JSON.stringify(login)) : ""}`,
         make: () => assignment(instance, service, login),
       });
     }

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { MicroserviceDescriptor } from "../protocol/descriptor.ts";
-import type { PlacementRequest, Workload } from "../protocol/instance.ts";
+import type { Workload } from "../protocol/instance.ts";
+import type { PlacementRequest } from "../protocol/placement-request.ts";
 import { pinnedTo, placementRequest, workload } from "./request.ts";
 
 const descriptor = (change: Partial<MicroserviceDescriptor>): MicroserviceDescriptor => ({

@@ -1,6 +1,7 @@
 /** From the descriptor's words to what the tiers below work with. Pure. */
 import type { MicroserviceDescriptor } from "../protocol/descriptor.ts";
-import type { Assignment, PlacementRequest, RegistryCredentials, Workload } from "../protocol/instance.ts";
+import type { Assignment, RegistryCredentials, Workload } from "../protocol/instance.ts";
+import type { PlacementRequest } from "../protocol/placement-request.ts";
 import { type PortMapping, parsePorts } from "../protocol/ports.ts";
 import type { Instance, Service } from "./model.ts";
 
@@ -72,6 +73,7 @@ export function assignment(
     instanceNumber: instance.number,
     request: placementRequest(descriptor),
     workload: workload(descriptor, credentials),
+    network: { instanceAddress: instance.address, roundRobin: service.roundRobin, closest: service.closest },
   };
 }
 

@@ -1,6 +1,7 @@
 /** The root, wired: every part and every loop of it is named here. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { addressPlan } from "../addressing/address-plan.ts";
 import { readFileIfAny, writeFileAtomic } from "../base/atomic-file.ts";
 import type { Clock } from "../base/clock.ts";
 import { AppError } from "../base/errors.ts";
@@ -68,12 +69,12 @@ export function createRoot(settings: RootSettings, deps: RootDeps): RootRole {
 /** Who works with whom; nothing starts here. */
 function assemble(settings: RootSettings, { log, clock, version = "development" }: RootDeps) {
   const { stateDir, host, port, strategy, apiEncoding: encoding } = settings;
-  const store = new SqliteRootStore(join(stateDir, "root.db"), clock);
+  const store = new SqliteRootStore(join(stateDir, "root.db"), clock, addressPlan(settings));
   const changes = new Changes();
   const passwords = new Passwords();
   const auth = new Auth({ store, passwords, clock });
-  let key: Promise<Uint8Array> | undefined;
-  const registrySecrets = new RegistrySecrets(store, () => (key ??= ownKey(join(stateDir, "key"))));
+  let key: Uint8Array | undefined;
+  const registrySecrets = new RegistrySecrets(store, async () => (key ??= await ownKey(join(stateDir, "key"))));
   const common = { store, changes, registrySecrets, log, clock };
   const { orchestration, loops, accept } = createOrchestration({ ...common, strategy });
   const distDir = distDirectory();

@@ -1,5 +1,19 @@
 import * as z from "zod/mini";
+import { DEFAULT_ADDRESSES } from "../addressing/address-plan.ts";
 import { type Settings, Switch, type Values } from "../base/settings.ts";
+import { Cidr } from "../protocol/route.ts";
+
+/** A list, or its text form `10.18.0.0/15,10.20.0.0/14`. */
+const CidrList = z.pipe(
+  z.union([
+    z.array(z.string()),
+    z.pipe(
+      z.string(),
+      z.transform((text) => text.split(",").map((one) => one.trim())),
+    ),
+  ]),
+  z.array(Cidr),
+);
 
 export const ROOT_SETTINGS = {
   host: {
@@ -31,6 +45,21 @@ export const ROOT_SETTINGS = {
     schema: z.enum(["plain", "atc23"]),
     help: "atc23 encodes some answers twice, as the 2023 release did and its scripts expect.",
     default: "plain",
+  },
+  serviceRange: {
+    schema: Cidr,
+    help: "IPv4 range of the addresses of services and instances, the same on every worker.",
+    default: DEFAULT_ADDRESSES.serviceRange,
+  },
+  workerRange: {
+    schema: CidrList,
+    help: "IPv4 ranges of the sandboxes, separated by commas; every cluster gets blocks of it for its workers.",
+    default: DEFAULT_ADDRESSES.workerRange.join(","),
+  },
+  addressQuarantine: {
+    schema: z.coerce.number().check(z.int(), z.minimum(0), z.maximum(86_400)),
+    help: "Seconds that a freed address, or a removed cluster's block, is given to nobody else.",
+    default: DEFAULT_ADDRESSES.addressQuarantine,
   },
 } as const satisfies Settings;
 

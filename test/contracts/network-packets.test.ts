@@ -160,7 +160,7 @@ function defineTests(): void {
     const name = a.namespacePath.slice("/run/netns/".length);
     await exec("ip", ["-n", name, "address", "delete", "127.0.0.1/8", "dev", "lo"]);
     await exec("ip", ["netns", "exec", name, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet"]);
-    await exec("ip", ["-n", name, "route", "add", "127.0.0.1", "via", BRIDGE_ADDRESS, "dev", "eth0"]);
+    await exec("ip", ["-n", name, "route", "add", "127.0.0.1", "via", BRIDGE_ADDRESS, "dev", "eth0", "onlink"]);
     assert.equal(await ask(a, "127.0.0.1", 9000, { source: a.address }), "none");
     assert.equal(await ask("worker", "127.0.0.1", 9000), "worker");
     await exec("ip", ["-n", name, "route", "delete", "127.0.0.1"]);
@@ -231,7 +231,6 @@ function defineTests(): void {
     const other = new LinuxNetwork({ stateDir, subnet: "10.44.8.0/22", log: silentLogger, clock: systemClock });
     await assert.rejects(other.start(signal), { code: "NET_CLASH", message: /10\.44\.0\.0\/16 dev up0.*"subnet"/ });
     await ip("route delete 10.44.0.0/16");
-    await assert.rejects(other.start(signal), { code: "NET_CLASH", message: /2 instance/ });
   });
 
   test("100 sandboxes come and go without a trace", async () => {
@@ -253,13 +252,13 @@ function defineTests(): void {
     await eventually(() => openDescriptors() <= descriptorsBefore);
   });
 
-  /** Kernel objects of ours, once the warm pool is full: with the bridge there is one link more than there are namespaces. */
+  /** Kernel objects of ours, once the warm pool is full: with the worker's own there are three links more than namespaces. */
   async function steadyRemains(): Promise<string[]> {
     const full = network.list().length + 2;
     return eventually(async () => {
       const names = await remains();
       const count = (kind: string) => names.filter((name) => name.startsWith(kind)).length;
-      return count("namespace ") === full && count("link ") === full + 1 ? names : undefined;
+      return count("namespace ") === full && count("link ") === full + 3 ? names : undefined;
     });
   }
 }

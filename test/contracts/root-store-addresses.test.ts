@@ -77,7 +77,7 @@ for (const [name, open] of Object.entries(IMPLEMENTATIONS)) {
         await store.addApplications("ann", [app("shop", { rr_ip: "10.30.30.30" })]);
         const [shop] = await store.services();
         const { address } = await store.addInstance(shop!.id, clock.now());
-        const cases: readonly [object, string, RegExp][] = [
+        const cases: readonly [Record<string, string>, string, RegExp][] = [
           [
             { rr_ip: "10.31.0.1" },
             "INVALID_BODY",
@@ -208,7 +208,7 @@ for (const [name, open] of Object.entries(IMPLEMENTATIONS)) {
               for (const [index, step] of steps.entries()) {
                 const services = await store.services();
                 const service = services[step.n % Math.max(1, services.length)];
-                const wanted = step.n % 3 === 0 ? { rr_ip: `10.30.0.${step.n + 1}` } : {};
+                const wanted: Record<string, string> = step.n % 3 === 0 ? { rr_ip: `10.30.0.${step.n + 1}` } : {};
                 const work = async () => {
                   if (step.do === "app") await store.addApplications("ann", [app(`a${index}`, wanted)]);
                   else if (step.do === "instance" && service) await store.addInstance(service.id, clock.now());
@@ -256,7 +256,7 @@ const code = (expected: string) => (error: unknown) => {
   return true;
 };
 
-const service = (index: number, addresses: object) => ({
+const service = (index: number, addresses: Record<string, string>) => ({
   microservice_name: `s${index}`,
   microservice_namespace: "prod",
   virtualization: "container",
@@ -264,7 +264,7 @@ const service = (index: number, addresses: object) => ({
   addresses,
 });
 
-const app = (name: string, ...addresses: object[]): ApplicationDescriptor => ({
+const app = (name: string, ...addresses: Record<string, string>[]): ApplicationDescriptor => ({
   application_name: name,
   application_namespace: "prod",
   microservices: addresses.map((one, index) => service(index, one)),

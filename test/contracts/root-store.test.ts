@@ -5,12 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { hasCode } from "../../src/base/errors.ts";
-import { openDatabase, transaction } from "../../src/base/sqlite.ts";
+import { openDatabase, storageError, transaction } from "../../src/base/sqlite.ts";
 import { aggregate } from "../../src/hierarchy/capacity.ts";
 import type { ApplicationDescriptor, MicroserviceDescriptor } from "../../src/protocol/descriptor.ts";
 import type { InstanceReport } from "../../src/protocol/instance.ts";
 import type { User } from "../../src/root/model.ts";
-import { storageError } from "../../src/root/store/errors.ts";
 import type { RootStore } from "../../src/root/store/root-store.ts";
 import { SqliteRootStore } from "../../src/root/store/sqlite-root-store.ts";
 
@@ -235,11 +234,11 @@ test("SQLite: a full disk is told apart from any other fault", () => {
   const overflow = () => database.prepare("INSERT INTO t VALUES (?)").run("x".repeat(100_000));
   assert.throws(
     () => transaction(database, overflow),
-    (error) => hasCode(storageError(error), "STORAGE_FULL"),
+    (error) => hasCode(storageError(error, "it"), "STORAGE_FULL"),
   );
   assert.throws(
     () => database.exec("SELECT nonsense"),
-    (error) => hasCode(storageError(error), "STORAGE_FAILED"),
+    (error) => hasCode(storageError(error, "it"), "STORAGE_FAILED"),
   );
   database.close();
 });

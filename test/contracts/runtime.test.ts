@@ -257,9 +257,10 @@ describe("ContainerdRuntime on containerd", () => {
     const reference = `${registry.address}/private:1`;
     const refused = { code: "REGISTRY_UNAUTHORIZED" };
     await assert.rejects(runtime.images.ensure(reference, {}, signal), refused);
-    const wrong = { credentials: { ...credentials, password: "wrong" } };
-    await assert.rejects(runtime.images.ensure(reference, wrong, signal), refused);
-    await runtime.images.ensure(reference, { credentials }, signal);
+    const login = { server: registry.address, ...credentials };
+    for (const wrong of [{ password: "wrong" }, { server: "elsewhere.test" }])
+      await assert.rejects(runtime.images.ensure(reference, { credentials: { ...login, ...wrong } }, signal), refused);
+    await runtime.images.ensure(reference, { credentials: login }, signal);
     assert.equal(await output(["/bin/sh", "-c", "echo hi"], { image: reference }), "hi\n");
   });
 

@@ -21,8 +21,10 @@ import {
   Manifest,
   parseTopic,
   topics,
+  WorkerNetwork,
   type WorkerReport,
 } from "../../src/protocol/mqtt.ts";
+import { type Interest, type InterestKey, RouteUpdate, type ServiceRoute } from "../../src/protocol/route.ts";
 import { ClusterMessage, PROTOCOL_VERSION, type RootMessage, UPLINK_PATH } from "../../src/protocol/uplink.ts";
 import { HttpClient } from "../../src/transport/http-client.ts";
 import { MqttClient } from "../../src/transport/mqtt-client.ts";
@@ -104,6 +106,10 @@ export class ScriptedRoot {
   aggregate: Aggregate | undefined;
   #reported = 0;
   refuseOnce: string | undefined;
+  /** Answers every key with nothing, unless told otherwise; undefined: does not answer. */
+  answer: ((key: InterestKey) => readonly string[]) | undefined = () => [];
+  /** Of the present link. */
+  readonly interest = new Set<InterestKey>();
 
   async listen(port = 0): Promise<number> {
     this.#server.on("connection", (socket) => {
@@ -160,6 +166,7 @@ export class ScriptedRoot {
     this.messages.push(message);
     if (message.type === "hello") this.#greet(socket, message);
     else if (message.type === "report") this.#report(message);
+    else if (message.type === "interest") this.#interest(message);
     else if (message.type === "resync") this.#desired(true, [...this.#assignments.values()], []);
   }
 
@@ -175,6 +182,14 @@ export class ScriptedRoot {
     this.#reported = 0;
     this.send({ type: "welcome", protocol: PROTOCOL_VERSION, clusterId: "c" });
     this.#desired(true, [...this.#assignments.values()], []);
+  }
+
+  #interest({ full, add, remove }: Interest): void {
+    if (full) this.interest.clear();
+    for (const key of add) this.interest.add(key);
+    for (const key of remove) this.interest.delete(key);
+    const answers = add.flatMap((key) => (this.answer ? { key, serviceIds: [...this.answer(key)] } : []));
+    if (answers.length > 0) this.send({ type: "routes", tables: [], answers, gone: [] });
   }
 
   #report(report: Report): void {
@@ -206,6 +221,10 @@ export class ScriptedWorker {
   readonly info: WorkerInfo;
   readonly desired = new Map<string, DesiredInstance>();
   readonly logRequests: LogRequest[] = [];
+  network: WorkerNetwork | undefined;
+  onRoutes: () => void = () => {};
+  readonly tables = new Map<string, ServiceRoute>();
+  readonly answers = new Map<InterestKey, readonly string[]>();
   manifest: Manifest = { revision: 0, instances: [] };
   id = "";
   #client: MqttClient | undefined;
@@ -220,6 +239,10 @@ export class ScriptedWorker {
 
   constructor(info: WorkerInfo) {
     this.info = info;
+  }
+
+  get isConnected(): boolean {
+    return this.#client?.isConnected ?? false;
   }
 
   async register(joinPort: number, joinToken?: string): Promise<{ status: number; body: unknown }> {
@@ -244,6 +267,8 @@ export class ScriptedWorker {
       subscriptions: [
         { topic: topics.desiredOf(this.id), qos: 1 },
         { topic: topics.manifest(this.id), qos: 1 },
+        { topic: topics.network(this.id), qos: 1 },
+        { topic: topics.routes(this.id), qos: 1 },
         { topic: topics.logRequest(this.id), qos: 0 },
       ],
       onMessage: (topic, payload) => this.#receive(topic, payload),
@@ -257,6 +282,8 @@ export class ScriptedWorker {
     });
     this.#client = client;
     this.#ended = client.run(this.#stop.signal);
+    // A worker that was removed is refused; `disconnect` tells.
+    this.#ended.catch(() => {});
     await eventually("mqtt link", () => client.isConnected);
   }
 
@@ -288,6 +315,19 @@ export class ScriptedWorker {
     await this.#client!.publish({ topic, payload, qos: 1, retain: false }, { resend: false });
   }
 
+  async ask(...add: InterestKey[]): Promise<void> {
+    await this.publish(topics.interest(this.id), JSON.stringify({ full: false, add, remove: [] } satisfies Interest));
+  }
+
+  /** As at connect. */
+  async askAll(...add: InterestKey[]): Promise<void> {
+    await this.publish(topics.interest(this.id), JSON.stringify({ full: true, add, remove: [] } satisfies Interest));
+  }
+
+  async drop(...remove: InterestKey[]): Promise<void> {
+    await this.publish(topics.interest(this.id), JSON.stringify({ full: false, add: [], remove } satisfies Interest));
+  }
+
   async sendLog(data: LogData): Promise<void> {
     await this.publish(topics.logData(this.id), JSON.stringify(data));
   }
@@ -314,7 +354,21 @@ export class ScriptedWorker {
       for (const { instanceId, generation } of this.manifest.instances)
         assert.equal(this.desired.get(instanceId)?.generation, generation, "desired topics come before their manifest");
       if (this.isDutiful) this.report().catch(() => {});
-    } else this.logRequests.push(LogRequest.parse(JSON.parse(payload.toString())));
+    } else if (parsed.kind === "network") {
+      this.network = payload.length === 0 ? undefined : WorkerNetwork.parse(JSON.parse(payload.toString()));
+    } else if (parsed.kind === "routes") this.#takeRoutes(RouteUpdate.parse(JSON.parse(payload.toString())));
+    else this.logRequests.push(LogRequest.parse(JSON.parse(payload.toString())));
+  }
+
+  #takeRoutes(update: RouteUpdate): void {
+    for (const table of update.tables) {
+      const known = this.tables.get(table.serviceId);
+      assert.ok(!known || known.generation < table.generation, "generations grow");
+      this.tables.set(table.serviceId, table);
+    }
+    for (const { key, serviceIds } of update.answers) this.answers.set(key, serviceIds);
+    for (const serviceId of update.gone) this.tables.delete(serviceId);
+    this.onRoutes();
   }
 }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { topics } from "../../src/protocol/mqtt.ts";
 import { assignment, eventually, TestCluster, workerInfo } from "./cluster-fixture.ts";
 
 const MB = 1_048_576;
@@ -182,8 +183,13 @@ test("output of an instance reaches the root in order, and a stream ends when it
   assert.equal(of("b").length, 0);
   open("c", assignment().instanceId);
   await eventually("refused", () => of("c").some((one) => one.type === "log.end" && one.error !== undefined));
-  open("d", wanted.instanceId);
+  open("e", wanted.instanceId);
   await eventually("asked", () => worker.logRequests.length === 2);
+  // As after a cut that was over before anybody missed it: the worker knows nothing of the stream any more.
+  await worker.publish(topics.presence(worker.id), '{"online":true}');
+  await eventually("ended with the connection", () => of("e").some((one) => one.type === "log.end"));
+  open("d", wanted.instanceId);
+  await eventually("asked", () => worker.logRequests.length === 3);
   await worker.disconnect();
   await eventually("ended with the worker", () => of("d").some((one) => one.type === "log.end"));
 });

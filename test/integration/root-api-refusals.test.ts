@@ -135,6 +135,30 @@ test("several applications are registered together or not at all; the holder of 
   await assertNothingRegistered();
 });
 
+test("service addresses that are malformed, outside the range or taken are refused by field, and nothing is kept", async () => {
+  const withAddresses = (name: string, addresses: object) => {
+    const [service] = sla(name).applications[0]!.microservices as object[];
+    return sla(name, { application: { microservices: [{ ...service, addresses }] } });
+  };
+  const cases: readonly [object, string][] = [
+    [{ rr_ip: "10.30.0.500" }, "applications[0].microservices[0].addresses.rr_ip"],
+    [{ closest_ip: "10.18.0.2" }, "addresses.closest_ip"],
+  ];
+  for (const [addresses, field] of cases) {
+    const refused = await post(withAddresses("shop", addresses));
+    assert.equal(refused.status, 422);
+    assert.equal(refusal(refused).details.problems?.[0]?.field, field);
+  }
+  await assertNothingRegistered();
+
+  assert.equal((await post(withAddresses("shop", { rr_ip: "10.30.30.30" }))).status, 200);
+  const taken = await post(withAddresses("other", { closest_ip: "10.30.30.30" }));
+  assert.deepEqual([taken.status, refusal(taken).error], [409, "ADDRESS_TAKEN"]);
+  assert.match(JSON.stringify(refusal(taken).details.holder), /"service":"shop\./);
+  for (const { id } of await root.store.applications()) await root.store.removeApplication(id);
+  await assertNothingRegistered();
+});
+
 test("missing, forged and malformed tokens are refused in the words that clients know", async () => {
   const [header, payload, signature] = token.split(".") as [string, string, string];
   const none = Buffer.from('{"alg":"none","typ":"JWT"}').toString("base64url");

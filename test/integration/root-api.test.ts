@@ -230,6 +230,11 @@ test("users are managed by Admins; hashes stay inside; the last Admin stays", as
   assert.equal(revoked.status, 401, "new roles need a new login");
   const remaining = await root.call("DELETE", "/api/user/carl", { token: admin });
   assert.ok(as<Doc[]>(remaining.body).every(({ name }) => name !== "carl"));
+  const former = await root.token("olga");
+  await root.call("DELETE", "/api/user/olga", { token: admin });
+  await root.token("olga");
+  const stale = await root.call("GET", "/api/user/olga", { token: former });
+  assert.equal(stale.status, 401, "the new user of a name is not opened by the former one's token");
   await register("kept", await root.token("dora"));
   assert.equal((await root.call("DELETE", "/api/user/dora", { token: admin })).status, 409, "she has an application");
 });

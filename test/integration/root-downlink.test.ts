@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { WebSocket } from "ws";
 import { ManualClock } from "../../src/base/clock.fake.ts";
+import { systemClock } from "../../src/base/clock.ts";
 import { hasCode } from "../../src/base/errors.ts";
 import { secretToken } from "../../src/base/random.ts";
 import {
@@ -262,6 +263,27 @@ test("who does not say hello, or falls silent, is cut off", async () => {
     await eventually("gone", () => !root.orchestration.isActive(muteId) || undefined);
     assert.equal(root.orchestration.isActive(aliveId), true);
     alive.close();
+  }, clock);
+});
+
+test("a clock that jumps ahead makes no cluster look lost", async () => {
+  let aheadMs = 0;
+  const clock = { ...systemClock, now: () => systemClock.now() + aheadMs };
+  await withRoot(async (root) => {
+    const holder = await joined(root, "holder", 8000);
+    const other = await joined(root, "other", 4000);
+    const { instance } = await deploy(root);
+    const [one] = (await holder.next("desired")).assignments;
+    holder.report({ instances: [reportOf(one!, "RUNNING")] });
+    await eventually("running", async () =>
+      (await status(root, instance.id))?.status === "RUNNING" ? true : undefined,
+    );
+    aheadMs = 3_600_000;
+    // Heard from since the jump, while the holder was not: where the instance would go.
+    other.report({ aggregate: room(7000) });
+    const later = await deploy(root, {}, "later");
+    await eventually("placed", async () => ((await status(root, later.instance.id))?.clusterId ? true : undefined));
+    assert.equal((await status(root, instance.id))?.generation, 1);
   }, clock);
 });
 

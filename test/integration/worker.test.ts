@@ -96,6 +96,10 @@ test("an instance serves its host port, and survives the agent's restart", async
   const page = () => fetch(`http://${host.address}:8080/`).then((response) => response.text());
   const text = await eventually(page, { what: "the page", everyMs: 5 });
   const before = await lines("ctr", "-n", "edge.io", "task", "ls");
+  const inside = ["ctr", "-n", "edge.io", "task", "exec", "--exec-id", "look", "shop.prod.web.prod.instance.0"];
+  assert.ok(
+    (await lines(...inside, "/bin/sh", "-c", "cat /etc/hosts")).some((line) => /^10\.[\d.]+\tweb-0$/.test(line)),
+  );
   await killWorker("SIGTERM");
   assert.equal(cluster.presence, '{"online":false}');
   assert.equal(await page(), text, "the kernel forwards without us");

@@ -4,12 +4,13 @@
  */
 import type { StatementSync } from "node:sqlite";
 import * as z from "zod/mini";
-import { AppError } from "../../base/errors.ts";
-import { type Database, openDatabase, transaction } from "../../base/sqlite.ts";
+import { type Database, openDatabase, storageError, transaction } from "../../base/sqlite.ts";
 import { WorkerInfo } from "../../protocol/capacity.ts";
-import { Assignment, InstanceReport, PlacementRequest } from "../../protocol/instance.ts";
+import { Assignment, InstanceReport } from "../../protocol/instance.ts";
+import { PlacementRequest } from "../../protocol/placement-request.ts";
 import type { Placement, Withdrawal, Worker } from "../model.ts";
 import { MIGRATIONS } from "./migrations.ts";
+import { OverlayStore } from "./overlay-store.ts";
 
 export interface StoredInstance {
   readonly assignment: Assignment;
@@ -45,6 +46,7 @@ const SQL = {
 export class ClusterStore {
   readonly #database: Database;
   readonly #statements: { readonly [K in keyof typeof SQL]: StatementSync };
+  readonly overlay: OverlayStore;
 
   /** @param path of the database file, or `:memory:` */
   constructor(path: string) {
@@ -53,6 +55,7 @@ export class ClusterStore {
     this.#database.exec("PRAGMA synchronous=NORMAL");
     const prepared = Object.entries(SQL).map(([name, sql]) => [name, this.#database.prepare(sql)]);
     this.#statements = Object.fromEntries(prepared) as { [K in keyof typeof SQL]: StatementSync };
+    this.overlay = new OverlayStore(this.#database);
   }
 
   /** @throws STORAGE_FULL | STORAGE_FAILED, and whatever `work` throws */
@@ -60,7 +63,7 @@ export class ClusterStore {
     try {
       return transaction(this.#database, work);
     } catch (error) {
-      throw storageError(error);
+      throw storageError(error, "the cluster's database");
     }
   }
 
@@ -143,13 +146,4 @@ export class ClusterStore {
   close(): void {
     this.#database.close();
   }
-}
-
-function storageError(error: unknown): unknown {
-  const { errcode } = error as { errcode?: unknown };
-  if (typeof errcode !== "number") return error;
-  const SQLITE_FULL = 13;
-  return (errcode & 0xff) === SQLITE_FULL
-    ? new AppError("STORAGE_FULL", "Cannot write the cluster's database: the disk is full", { cause: error })
-    : new AppError("STORAGE_FAILED", "Cannot write the cluster's database", { cause: error });
 }

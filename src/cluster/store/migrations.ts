@@ -30,6 +30,22 @@ export const MIGRATIONS: readonly string[] = [
   CREATE TABLE join_tokens (digest TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
   CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-  INSERT INTO counters VALUES ('placement', 0);
+  INSERT INTO counters VALUES ('placement', 0), ('epoch', 0);
+
+  -- What the root has told of routes: tables of services, and which services the keys of our interest stand for.
+  CREATE TABLE root_routes (service_id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE root_answers (key TEXT PRIMARY KEY, service_ids TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE network (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    service_range TEXT NOT NULL,
+    blocks TEXT NOT NULL                      -- of the root, for the subnets of our workers
+  ) STRICT;
+
+  CREATE TABLE subnets (
+    base INTEGER PRIMARY KEY,                 -- its first address
+    worker_id TEXT REFERENCES workers (id) ON DELETE SET NULL,
+    freed_at INTEGER
+  ) STRICT;
   `,
 ];

@@ -6,6 +6,8 @@ import type { ApplicationDescriptor, MicroserviceDescriptor } from "../../protoc
 import { jobName } from "../../protocol/names.ts";
 import type { Application, Service } from "../model.ts";
 import { nameTaken, notFound } from "./errors.ts";
+import { freeAll, type PieceBook } from "./pieces.ts";
+import { changeAddresses, takeAddresses, wantedAddresses } from "./service-addresses.ts";
 
 interface ApplicationRow extends Omit<Application, "extra"> {
   readonly extra: string;
@@ -16,7 +18,7 @@ interface ServiceRow extends Omit<Service, "descriptor"> {
 
 const APPLICATION = "SELECT id, owner, name, namespace, description, extra, created_at AS createdAt FROM applications";
 const SERVICE = `SELECT id, application_id AS applicationId, owner, job_name AS jobName, descriptor,
-  next_instance_number AS nextInstanceNumber, created_at AS createdAt FROM services`;
+  round_robin AS roundRobin, closest, next_instance_number AS nextInstanceNumber, created_at AS createdAt FROM services`;
 
 const toApplication = (row: ApplicationRow): Application => ({
   ...row,
@@ -40,12 +42,21 @@ export function findApplication(db: Database, id: string): Application | undefin
   return row && toApplication(row);
 }
 
+/** What insertions need beside their rows. */
+export interface Registration {
+  readonly book: PieceBook;
+  readonly now: number;
+  /** All services of the request: no automatic address takes what another of them asks for. */
+  readonly all: readonly MicroserviceDescriptor[];
+}
+
 export function insertApplication(
   db: Database,
   owner: string,
   descriptor: ApplicationDescriptor,
-  now: number,
+  registration: Registration,
 ): Application {
+  const { now } = registration;
   const {
     applicationID: _ignored,
     application_name: name,
@@ -59,7 +70,7 @@ export function insertApplication(
   db.prepare(
     "INSERT INTO applications (id, owner, name, namespace, description, extra, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
   ).run(application.id, owner, name, namespace, description, JSON.stringify(extra), now);
-  insertServices(db, application, microservices, now);
+  insertServices(db, application, microservices, registration);
   return application;
 }
 
@@ -115,8 +126,9 @@ function refuseWhileInstancesExist(db: Database, kind: "application" | "service"
   }
 }
 
-export function deleteApplication(db: Database, id: string): string[] {
+export function deleteApplication(db: Database, id: string, now: number): string[] {
   const services = findServices(db, { applicationId: id });
+  for (const service of services) freeAll(db, "service", service.id, now);
   const { changes } = db.prepare("DELETE FROM applications WHERE id = ?").run(id);
   if (changes === 0) throw notFound("application", id);
   return services.map((service) => service.id);
@@ -126,25 +138,30 @@ export function insertServices(
   db: Database,
   application: Application,
   descriptors: readonly MicroserviceDescriptor[],
-  now: number,
+  { book, now, all }: Registration,
 ): Service[] {
   const insert = db.prepare(
-    "INSERT INTO services (id, application_id, owner, job_name, descriptor, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+    `INSERT INTO services (id, application_id, owner, job_name, descriptor, round_robin, closest, created_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
   );
+  const avoid = wantedAddresses(all);
   return descriptors.map((descriptor) => {
     const name = jobNameOf(application, descriptor);
     refuseTakenJobName(db, name);
-    const service: Service = {
-      id: objectId(),
+    const id = objectId();
+    const { roundRobin, closest } = takeAddresses(db, { id, jobName: name, book, now, avoid }, descriptor);
+    insert.run(id, application.id, application.owner, name, JSON.stringify(descriptor), roundRobin, closest, now);
+    return {
+      id,
       applicationId: application.id,
       owner: application.owner,
       jobName: name,
       descriptor,
+      roundRobin,
+      closest,
       nextInstanceNumber: 0,
       createdAt: now,
     };
-    insert.run(service.id, application.id, application.owner, name, JSON.stringify(descriptor), now);
-    return service;
   });
 }
 
@@ -174,23 +191,33 @@ export function findService(db: Database, id: string): Service | undefined {
   return row && toService(row);
 }
 
-export function changeService(db: Database, id: string, descriptor: MicroserviceDescriptor): Service {
+export function changeService(
+  db: Database,
+  id: string,
+  descriptor: MicroserviceDescriptor,
+  { book, now }: Pick<Registration, "book" | "now">,
+): Service {
   const found = findService(db, id);
   if (!found) throw notFound("service", id);
-  const service = { ...found, descriptor, jobName: jobNameOf(findApplication(db, found.applicationId)!, descriptor) };
+  const jobName = jobNameOf(findApplication(db, found.applicationId)!, descriptor);
+  const addresses = changeAddresses(db, { id, jobName, book, now }, { service: found, descriptor });
+  const service = { ...found, ...addresses, descriptor, jobName };
   if (service.jobName !== found.jobName) {
     refuseTakenJobName(db, service.jobName);
     refuseWhileInstancesExist(db, "service", id);
   }
-  db.prepare("UPDATE services SET job_name = ?, descriptor = ? WHERE id = ?").run(
-    service.jobName,
+  db.prepare("UPDATE services SET job_name = ?, descriptor = ?, round_robin = ?, closest = ? WHERE id = ?").run(
+    jobName,
     JSON.stringify(descriptor),
+    service.roundRobin,
+    service.closest,
     id,
   );
   return service;
 }
 
-export function deleteService(db: Database, id: string): void {
+export function deleteService(db: Database, id: string, now: number): void {
+  freeAll(db, "service", id, now);
   const { changes } = db.prepare("DELETE FROM services WHERE id = ?").run(id);
   if (changes === 0) throw notFound("service", id);
 }

@@ -10,7 +10,9 @@ import type { Cluster, Instance } from "../model.ts";
 import { isCredible, isNews, lasting } from "../reports.ts";
 import { findService } from "./applications.ts";
 import { nameTaken, notFound } from "./errors.ts";
+import { freeAll, type PieceBook } from "./pieces.ts";
 import type { RootStore } from "./root-store.ts";
+import { freeAddress, takeAddress } from "./service-addresses.ts";
 
 interface InstanceRow extends Omit<Instance, "clusterId" | "descriptor" | "report"> {
   readonly clusterId: string | null;
@@ -21,7 +23,7 @@ interface ClusterRow extends Omit<Cluster, "aggregate"> {
   readonly aggregate: string | null;
 }
 
-const INSTANCE = `SELECT id, service_id AS serviceId, number, generation, cluster_id AS clusterId, descriptor, status,
+const INSTANCE = `SELECT id, service_id AS serviceId, number, address, generation, cluster_id AS clusterId, descriptor, status,
   detail, since, report FROM instances`;
 const CLUSTER = "SELECT id, name, location, ip, aggregate, heard_at AS heardAt FROM clusters";
 
@@ -37,7 +39,11 @@ const toInstance = (row: InstanceRow): Instance => ({
   report: row.report === null ? undefined : (JSON.parse(row.report) as InstanceReport),
 });
 
-export function insertInstance(db: Database, serviceId: string, now: number): Instance {
+export function insertInstance(
+  db: Database,
+  serviceId: string,
+  { book, now }: { readonly book: PieceBook; readonly now: number },
+): Instance {
   const service = findService(db, serviceId);
   if (!service) throw notFound("service", serviceId);
   const number = service.nextInstanceNumber;
@@ -45,6 +51,7 @@ export function insertInstance(db: Database, serviceId: string, now: number): In
     id: instanceId(serviceId, number),
     serviceId,
     number,
+    address: takeAddress(db, { ...service, book, now }),
     generation: 0,
     status: "REQUESTED",
     detail: "Waiting for scheduling decision",
@@ -52,8 +59,9 @@ export function insertInstance(db: Database, serviceId: string, now: number): In
   };
   db.prepare("UPDATE services SET next_instance_number = ? WHERE id = ?").run(number + 1, serviceId);
   db.prepare(
-    "INSERT INTO instances (id, service_id, number, generation, status, detail, since) VALUES (?, ?, ?, ?, ?, ?, ?)",
-  ).run(instance.id, serviceId, number, 0, instance.status, instance.detail, now);
+    `INSERT INTO instances (id, service_id, number, address, generation, status, detail, since)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+  ).run(instance.id, serviceId, number, instance.address, 0, instance.status, instance.detail, now);
   return instance;
 }
 
@@ -64,8 +72,10 @@ export function findInstances(db: Database, filter: { serviceId?: string; cluste
   return (rows as unknown as InstanceRow[]).map(toInstance);
 }
 
-export function deleteInstance(db: Database, id: string): boolean {
-  return db.prepare("DELETE FROM instances WHERE id = ?").run(id).changes > 0;
+export function deleteInstance(db: Database, id: string, now: number): boolean {
+  const row = db.prepare("DELETE FROM instances WHERE id = ? RETURNING address").get(id);
+  if (row) freeAddress(db, String(row.address), now);
+  return row !== undefined;
 }
 
 export function placeAll(db: Database, placements: Parameters<RootStore["placeInstances"]>[0], now: number): void {
@@ -143,6 +153,7 @@ export function touch(db: Database, id: string, change: Parameters<RootStore["to
 export function deleteCluster(db: Database, id: string, now: number): void {
   const row = db.prepare("DELETE FROM clusters WHERE id = ? RETURNING name").get(id) as { name: string } | undefined;
   if (!row) throw notFound("cluster", id);
+  freeAll(db, "block", id, now);
   const unplaced = findInstances(db, { clusterId: id })
     .filter(({ status }) => !isTerminal(status))
     .map((instance) => ({

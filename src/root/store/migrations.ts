@@ -30,6 +30,8 @@ export const ROOT_MIGRATIONS: readonly string[] = [
     owner TEXT NOT NULL,
     job_name TEXT NOT NULL UNIQUE,
     descriptor TEXT NOT NULL,
+    round_robin TEXT NOT NULL,
+    closest TEXT NOT NULL,
     next_instance_number INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL
   ) STRICT;
@@ -49,6 +51,7 @@ export const ROOT_MIGRATIONS: readonly string[] = [
     id TEXT PRIMARY KEY,
     service_id TEXT NOT NULL REFERENCES services (id) ON DELETE CASCADE,
     number INTEGER NOT NULL,
+    address TEXT NOT NULL,
     generation INTEGER NOT NULL,
     cluster_id TEXT,
     descriptor TEXT,
@@ -61,6 +64,20 @@ export const ROOT_MIGRATIONS: readonly string[] = [
   CREATE INDEX instances_of_cluster ON instances (cluster_id);
 
   CREATE TABLE join_tokens (digest TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+  -- Whatever was ever given out of the address ranges: addresses to services, blocks to clusters.
+  CREATE TABLE pieces (
+    pool TEXT NOT NULL,                       -- service, block
+    piece INTEGER NOT NULL,                   -- its first IPv4 address
+    holder TEXT,                              -- id of a service or cluster; NULL: free, and rests
+    freed_at INTEGER,
+    PRIMARY KEY (pool, piece)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX pieces_of_holder ON pieces (pool, holder) WHERE holder IS NOT NULL;
+  CREATE INDEX resting_pieces ON pieces (pool, freed_at) WHERE holder IS NULL;
+
+  -- By pool: the last piece that was given out for the first time. epoch: starts of this root.
+  CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
   CREATE TABLE registries (
     owner TEXT NOT NULL,

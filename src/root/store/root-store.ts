@@ -4,6 +4,7 @@
  */
 import type { ApplicationDescriptor, MicroserviceDescriptor } from "../../protocol/descriptor.ts";
 import type { InstanceReport, InstanceStatus } from "../../protocol/instance.ts";
+import type { InterestKey } from "../../protocol/route.ts";
 import type { Application, Cluster, Instance, Registry, Service, User } from "../model.ts";
 
 export interface RootStore {
@@ -22,7 +23,10 @@ export interface RootStore {
   /** @throws NOT_FOUND, IN_USE while the user has applications */
   removeUser(name: string): Promise<void>;
 
-  /** All applications with all their services, or none. @throws NAME_TAKEN naming the holder */
+  /**
+   * All applications with all their services, or none. Each service gets its addresses.
+   * @throws NAME_TAKEN | ADDRESS_TAKEN naming the holder, INVALID_BODY for an address outside the range, NO_ADDRESS_LEFT
+   */
   addApplications(owner: string, applications: readonly ApplicationDescriptor[]): Promise<Application[]>;
   /** @param owner undefined: everybody's */
   applications(owner?: string): Promise<Application[]>;
@@ -35,17 +39,20 @@ export interface RootStore {
   /** With its services and instances. Returns the ids of the services that went. @throws NOT_FOUND */
   removeApplication(id: string): Promise<string[]>;
 
-  /** @throws NAME_TAKEN, NOT_FOUND when the application is gone */
+  /** @throws NOT_FOUND when the application is gone, and as `addApplications` */
   addServices(applicationId: string, services: readonly MicroserviceDescriptor[]): Promise<Service[]>;
   /** In order of registration. */
   services(filter?: { applicationId?: string; owner?: string }): Promise<Service[]>;
   service(id: string): Promise<Service | undefined>;
-  /** Takes effect with the next placement of each instance. @throws NOT_FOUND, NAME_TAKEN, IN_USE when renamed while it has instances */
+  /**
+   * Takes effect with the next placement of each instance; its addresses change at once, where the descriptor asks for others.
+   * @throws NOT_FOUND, NAME_TAKEN, ADDRESS_TAKEN, INVALID_BODY, IN_USE when renamed while it has instances
+   */
   updateService(id: string, descriptor: MicroserviceDescriptor): Promise<Service>;
   /** With its instances. @throws NOT_FOUND */
   removeService(id: string): Promise<void>;
 
-  /** One more instance, REQUESTED, with the next number. @throws NOT_FOUND */
+  /** One more instance, REQUESTED, with the next number and an address of its own. @throws NOT_FOUND, NO_ADDRESS_LEFT */
   addInstance(serviceId: string, now: number): Promise<Instance>;
   /** @param filter undefined: all */
   instances(filter?: { serviceId?: string; clusterId?: string }): Promise<Instance[]>;
@@ -64,7 +71,18 @@ export interface RootStore {
   /** Keeps what a cluster says of its own instances; what is not credible is ignored. Returns the service ids that changed. */
   reportInstances(clusterId: string, reports: readonly InstanceReport[]): Promise<string[]>;
 
+  /** Grows with every call, whatever happens in between. */
+  nextEpoch(): Promise<number>;
+  /** Ids of the services that each key stands for. */
+  servicesOf(keys: readonly InterestKey[]): Promise<ReadonlyMap<InterestKey, readonly string[]>>;
+  /** Services with their instances; what does not exist is left out. */
+  routed(
+    serviceIds: readonly string[],
+  ): Promise<{ readonly service: Service; readonly instances: readonly Instance[] }[]>;
+
   clusters(): Promise<Cluster[]>;
+  /** The service range, and the blocks that the cluster has: with `wantsMore` one more than before, unless all are given out. */
+  clusterNetwork(id: string, wantsMore: boolean): Promise<{ readonly serviceRange: string; readonly blocks: string[] }>;
   /**
    * The cluster that has this key. An unknown key needs an unspent join token; a known name with another key is refused.
    * @throws TOKEN_INVALID | NAME_TAKEN
@@ -81,7 +99,7 @@ export interface RootStore {
     id: string,
     change: { readonly heardAt: number; readonly aggregate?: Cluster["aggregate"] },
   ): Promise<void>;
-  /** @throws NOT_FOUND; its instances become unplaced */
+  /** Its instances become unplaced, its blocks free. @throws NOT_FOUND */
   removeCluster(id: string): Promise<void>;
   addJoinToken(digest: string, expiresAt: number): Promise<void>;
 

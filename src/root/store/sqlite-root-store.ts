@@ -1,26 +1,32 @@
+import { type AddressPlan, addressPlan, DEFAULT_ADDRESSES } from "../../addressing/address-plan.ts";
 import { type Clock, systemClock } from "../../base/clock.ts";
 import { AppError } from "../../base/errors.ts";
-import { type Database, openDatabase, transaction } from "../../base/sqlite.ts";
+import { type Database, openDatabase, storageError, transaction } from "../../base/sqlite.ts";
 import type { ApplicationDescriptor, MicroserviceDescriptor } from "../../protocol/descriptor.ts";
 import type { InstanceReport } from "../../protocol/instance.ts";
+import type { InterestKey } from "../../protocol/route.ts";
 import type { Application, Cluster, Instance, Registry, Service, User } from "../model.ts";
 import * as applications from "./applications.ts";
-import { notFound, storageError } from "./errors.ts";
+import { notFound } from "./errors.ts";
 import * as instances from "./instances.ts";
 import { ROOT_MIGRATIONS } from "./migrations.ts";
+import type { PieceBook } from "./pieces.ts";
 import type { RootStore } from "./root-store.ts";
+import * as routing from "./routing.ts";
 import * as users from "./users.ts";
 
 /** The root's store in one SQLite file, opened at first use. */
 export class SqliteRootStore implements RootStore {
   readonly #path: string;
   readonly #clock: Clock;
+  readonly #plan: AddressPlan;
   #database: Database | undefined;
   #isClosed = false;
 
-  constructor(path: string, clock: Clock = systemClock) {
+  constructor(path: string, clock: Clock = systemClock, plan: AddressPlan = addressPlan(DEFAULT_ADDRESSES)) {
     this.#path = path;
     this.#clock = clock;
+    this.#plan = plan;
   }
 
   secret(name: string, make: () => string): Promise<string> {
@@ -44,8 +50,8 @@ export class SqliteRootStore implements RootStore {
   }
 
   addApplications(owner: string, descriptors: readonly ApplicationDescriptor[]): Promise<Application[]> {
-    const now = this.#clock.now();
-    return this.#write((db) => descriptors.map((one) => applications.insertApplication(db, owner, one, now)));
+    const registration = this.#registration(descriptors.flatMap(({ microservices }) => microservices));
+    return this.#write((db) => descriptors.map((one) => applications.insertApplication(db, owner, one, registration)));
   }
   applications(owner?: string): Promise<Application[]> {
     return this.#read((db) => applications.findApplications(db, owner));
@@ -57,15 +63,15 @@ export class SqliteRootStore implements RootStore {
     return this.#write((db) => applications.changeApplication(db, id, change));
   }
   removeApplication(id: string): Promise<string[]> {
-    return this.#write((db) => applications.deleteApplication(db, id));
+    return this.#write((db) => applications.deleteApplication(db, id, this.#clock.now()));
   }
 
   addServices(applicationId: string, descriptors: readonly MicroserviceDescriptor[]): Promise<Service[]> {
-    const now = this.#clock.now();
+    const registration = this.#registration(descriptors);
     return this.#write((db) => {
       const application = applications.findApplication(db, applicationId);
       if (!application) throw notFound("application", applicationId);
-      return applications.insertServices(db, application, descriptors, now);
+      return applications.insertServices(db, application, descriptors, registration);
     });
   }
   services(filter?: { applicationId?: string; owner?: string }): Promise<Service[]> {
@@ -75,20 +81,20 @@ export class SqliteRootStore implements RootStore {
     return this.#read((db) => applications.findService(db, id));
   }
   updateService(id: string, descriptor: MicroserviceDescriptor): Promise<Service> {
-    return this.#write((db) => applications.changeService(db, id, descriptor));
+    return this.#write((db) => applications.changeService(db, id, descriptor, this.#registration([])));
   }
   removeService(id: string): Promise<void> {
-    return this.#write((db) => applications.deleteService(db, id));
+    return this.#write((db) => applications.deleteService(db, id, this.#clock.now()));
   }
 
   addInstance(serviceId: string, now: number): Promise<Instance> {
-    return this.#write((db) => instances.insertInstance(db, serviceId, now));
+    return this.#write((db) => instances.insertInstance(db, serviceId, { book: this.#book(), now }));
   }
   instances(filter?: { serviceId?: string; clusterId?: string }): Promise<Instance[]> {
     return this.#read((db) => instances.findInstances(db, filter));
   }
   removeInstance(id: string): Promise<boolean> {
-    return this.#write((db) => instances.deleteInstance(db, id));
+    return this.#write((db) => instances.deleteInstance(db, id, this.#clock.now()));
   }
   placeInstances(placements: Parameters<RootStore["placeInstances"]>[0], now: number): Promise<void> {
     return this.#write((db) => instances.placeAll(db, placements, now));
@@ -97,8 +103,22 @@ export class SqliteRootStore implements RootStore {
     return this.#write((db) => instances.keepReports(db, clusterId, reports));
   }
 
+  nextEpoch(): Promise<number> {
+    return this.#write(routing.raiseEpoch);
+  }
+  servicesOf(keys: readonly InterestKey[]): Promise<Map<InterestKey, string[]>> {
+    return this.#read((db) => routing.findServicesOf(db, keys));
+  }
+  routed(serviceIds: readonly string[]): ReturnType<RootStore["routed"]> {
+    return this.#read((db) => routing.findRouted(db, serviceIds));
+  }
+
   clusters(): Promise<Cluster[]> {
     return this.#read(instances.allClusters);
+  }
+  clusterNetwork(id: string, wantsMore: boolean): ReturnType<RootStore["clusterNetwork"]> {
+    const now = this.#clock.now();
+    return this.#write((db) => routing.blocksOf(db, this.#plan, { id, wantsMore, now }));
   }
   admitCluster(hello: Parameters<RootStore["admitCluster"]>[0]): Promise<Cluster> {
     return this.#write((db) => instances.admit(db, hello));
@@ -136,11 +156,20 @@ export class SqliteRootStore implements RootStore {
     this.#isClosed = true;
   }
 
+  #book(): PieceBook {
+    const { service: pool, quarantineMs } = this.#plan;
+    return { name: "service", pool, quarantineMs };
+  }
+
+  #registration(all: readonly MicroserviceDescriptor[]): applications.Registration {
+    return { book: this.#book(), now: this.#clock.now(), all };
+  }
+
   async #read<T>(work: (db: Database) => T): Promise<T> {
     try {
       return work(this.#open());
     } catch (error) {
-      throw storageError(error);
+      throw storageError(error, "the root's state");
     }
   }
 
