@@ -22,6 +22,8 @@ mkdirSync(join(dist, "swagger-ui"), { recursive: true });
 const version = describeVersion();
 await bundle();
 copySwaggerUi();
+for (const script of ["host-init.sh", "host-join.sh"])
+  copyFileSync(join(repository, "src/lab", script), join(dist, script));
 await writeOpenApi();
 rmSync(join(dist, "compile-cache"), { recursive: true, force: true });
 // Last, and at once: whoever finds dist/oak.cjs finds all of dist.

@@ -1,14 +1,14 @@
 /** The program's edge: arguments, environment, signals, exit codes. Nothing else of ours touches the process. */
-import { closeSync, fstatSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, realpathSync, writeSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { writeFileAtomic } from "./base/atomic-file.ts";
 import { deadline, systemClock } from "./base/clock.ts";
 import { AppError } from "./base/errors.ts";
 import { createLogger, type Logger, type LogLevel } from "./base/log.ts";
 import { resolveSettings } from "./base/settings.ts";
-import type { DownOptions, Edge, ImageTool, RoleFlags, RoleName } from "./cli/edge.ts";
+import type { DownOptions, Edge, ImageTool, LabTools, RoleFlags, RoleName } from "./cli/edge.ts";
 import { endOf } from "./cli/exit-code.ts";
 import { createTerminal } from "./cli/terminal.ts";
 import type { Role } from "./start-role.ts";
@@ -61,6 +61,8 @@ const edge: Edge = {
   kill: (pid, signal) => void process.kill(pid, signal),
   purge,
   images: openImages,
+  labs: openLabs,
+  become,
 };
 
 async function main(): Promise<void> {
@@ -119,7 +121,8 @@ async function serve(role: RoleName, settings: Common): Promise<void> {
     version: edge.version,
     log,
     clock: systemClock,
-    joinToken: take("OAK_JOIN_TOKEN"),
+    // Empty counts as not given: files of variables often hold it so.
+    joinToken: take("OAK_JOIN_TOKEN") || undefined,
   });
   if (role === "up") await writePidFile(PID_FILE, process.pid);
   announce(role, running, settings).catch((error: unknown) => {
@@ -187,6 +190,29 @@ async function openImages(socket: string): Promise<ImageTool> {
     log: openLog({ stateDir: "", logLevel: "warn", logFormat: "auto" }),
     clock: systemClock,
   });
+}
+
+async function openLabs(): Promise<LabTools> {
+  const [{ Lab }, { carryFile }] = await Promise.all([import("./lab/lab.ts"), import("./lab/carrier-process.ts")]);
+  const folder = dirname(dirname(realpathSync(process.argv[1]!)));
+  const program = {
+    oak: [join(folder, "bin/oak")] as const,
+    folders: [folder, dirname(dirname(process.execPath))],
+    node: process.execPath,
+  };
+  const kill = (pid: number, signal: "SIGKILL") => void process.kill(pid, signal);
+  const isRoot = process.getuid?.() === 0;
+  return {
+    open: (options) => new Lab({ ...options, program, pid: process.pid, isRoot, clock: systemClock, kill }),
+    carry: carryFile,
+  };
+}
+
+function become(file: string, args: readonly string[]): never {
+  const path = (process.env.PATH ?? "").split(":").map((folder) => join(folder, file));
+  const program = path.find((candidate) => existsSync(candidate));
+  if (program) process.execve?.(program, [file, ...args], process.env);
+  throw new AppError("EXEC_MISSING", `Cannot run "${file}": no such program`);
 }
 
 function openLog({ logLevel, logFormat }: Common): Logger {

@@ -21,7 +21,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   net: ["addressing", "protocol", "base"],
   root: ["hierarchy", "scheduler", "addressing", "transport", "protocol", "base"],
   cluster: ["hierarchy", "scheduler", "addressing", "transport", "protocol", "base"],
-  worker: ["runtime", "net", "transport", "protocol", "base"],
+  worker: ["runtime", "net", "addressing", "transport", "protocol", "base"],
   lab: ["addressing", "protocol", "base"],
   cli: ["transport", "protocol", "base"],
   dashboard: ["protocol"],

@@ -38,7 +38,11 @@ export function describeCommand(command: Command, parents: readonly string[] = [
         default:
           option.defaultValue === undefined || option.defaultValue === "" ? undefined : String(option.defaultValue),
       })),
-    commands: command.commands.map((child) => describeCommand(child, path)),
+    commands: command
+      .createHelp()
+      .visibleCommands(command)
+      .filter((child) => child.name() !== "help")
+      .map((child) => describeCommand(child, path)),
   };
 }
 

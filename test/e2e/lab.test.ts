@@ -1,5 +1,7 @@
 /** Many machines: a root, two clusters at other sites, one of them behind NAT, two workers each. The tests build on each other. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { globSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -28,7 +30,7 @@ const topology = {
   sites: [
     { name: "hq", hosts: [{ name: "root", role: "root" }] },
     { name: "edge1", hosts: site("c1") },
-    { name: "edge2", nat: true, hosts: site("c2") },
+    { name: "edge2", nat: true, hosts: site("c2").map((host) => ({ ...host, link: { delay: "1ms" } })) },
   ],
 };
 let lab: TestLab;
@@ -136,6 +138,21 @@ test("the commands work on it, and give the exit code of what they run", async (
   assert.deepEqual([again.exitCode, /exists, with another topology/.test(again.stderr)], [1, true]);
 });
 
+test("what a killed up has left, down removes", async () => {
+  const name = `${lab.name}k`;
+  const folder = join(lab.folder, "..", name);
+  const options = ["--name", name, "--state-dir", join(lab.folder, "..")];
+  const up = spawn(join(repository, "bin/oak"), ["lab", "up", ...options], { stdio: "ignore" });
+  await eventually(() => processesOf(`${folder}/hosts`).length > 1, { everyMs: 5, what: "its first host" });
+  up.kill("SIGKILL");
+  await once(up, "exit");
+  assert.notDeepEqual(processesOf(folder), []);
+  const { exitCode, stderr } = await lab.outside([join(repository, "bin/oak"), "lab", "down", ...options]);
+  assert.equal(exitCode, 0, stderr);
+  assert.deepEqual(processesOf(folder), []);
+  assert.deepEqual(globSync([`/sys/fs/cgroup/*.${name}.*`, `/sys/fs/cgroup/*/*.${name}.*`, folder]), []);
+});
+
 test("down leaves nothing: no process, namespace, link, mount, cgroup or file", async () => {
   const own = namespaceOf("self");
   const networks = new Set(
@@ -164,8 +181,8 @@ test("down leaves nothing: no process, namespace, link, mount, cgroup or file", 
   );
   assert.doesNotMatch(await links(), device);
   assert.ok(!readFileSync("/proc/self/mountinfo", "utf8").includes(lab.folder));
-  assert.deepEqual(globSync([`/sys/fs/cgroup/*${lab.name}*`, `/sys/fs/cgroup/*/*${lab.name}*`]), []);
-  assert.deepEqual(globSync(`${lab.folder}*`), []);
+  assert.deepEqual(globSync([`/sys/fs/cgroup/*.${lab.name}.*`, `/sys/fs/cgroup/*/*.${lab.name}.*`]), []);
+  assert.deepEqual(globSync(lab.folder), []);
   assert.equal(await lab.lab.down(), false);
 });
 

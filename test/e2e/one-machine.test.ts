@@ -146,7 +146,13 @@ test("a full disk refuses changes, and nothing else suffers", async () => {
 });
 
 test("containerd stopped midway: what runs runs on, what is wanted waits, and starts when it is back", async () => {
-  const before = await machine.containers();
+  const before = await eventually(
+    async () => {
+      const containers = await machine.containers();
+      return containers.some(({ id }) => id.startsWith("full")) ? undefined : containers;
+    },
+    { what: "the end of full/0" },
+  );
   await machine.sh("pkill -x containerd; while pgrep -x containerd >/dev/null; do sleep 0.05; done");
   assert.match(await machine.sh("busybox wget -q -O - http://127.0.0.1:8080/"), /hello/i);
   const { exitCode } = await machine.oak(["deploy", "--detach", "-f", "-"], descriptor("later"));
