@@ -147,7 +147,10 @@ async function announce(role: RoleName, running: Role, { stateDir, host, port }:
   let text = `${role === "up" ? "root, cluster and worker are" : `${role} is`} ready\n`;
   if (admin) text += `API:           http://${host}:${port}\nDocumentation: http://${host}:${port}/api/docs\n`;
   if (admin?.password !== undefined) {
-    text += `First start: user "${admin.username}", password "${admin.password}" (kept in "${path}"; change it: oak user passwd)\n`;
+    // A journal or a container's log keeps what is printed: only a person at a terminal is told.
+    const isRead = readyFd !== undefined || process.stdout.isTTY;
+    const password = isRead ? `password "${admin.password}" (kept in "${path}"; ` : `password in "${path}" (`;
+    text += `First start: user "${admin.username}", ${password}change it: oak user passwd)\n`;
   }
   if (readyFd === undefined) return terminal.out(text);
   writeSync(Number(readyFd), text);
