@@ -1,5 +1,4 @@
 /** What a starting agent finds in the kernel, and what it makes of it: pure. */
-import { contains, type Subnet } from "../addressing/subnet.ts";
 import { addressOfLink, isOurNamespace, namespaceName } from "./sandbox-names.ts";
 
 export interface FoundLink {
@@ -9,36 +8,32 @@ export interface FoundLink {
 }
 
 export interface Adoption {
-  /** Whole sandboxes with an owner: they stay as they are. */
+  /** Whole sandboxes with an owner, of whatever subnet: they stay as they are. */
   readonly owned: ReadonlyMap<string, number>;
-  /** Owned, but outside the subnet that we are asked to use. */
-  readonly foreign: ReadonlyMap<string, number>;
   /** Left behind by a death in the middle of making or removing a sandbox. */
   readonly orphanLinks: readonly string[];
   readonly orphanNamespaces: readonly string[];
 }
 
 export function adopt(found: {
-  readonly subnet: Subnet;
   readonly links: readonly FoundLink[];
   /** Names in /run/netns. */
   readonly namespaces: readonly string[];
 }): Adoption {
   const namespaces = new Set(found.namespaces.filter(isOurNamespace));
   const owned = new Map<string, number>();
-  const foreign = new Map<string, number>();
   const orphanLinks: string[] = [];
   for (const { name, alias } of found.links) {
     const address = addressOfLink(name);
     if (address === undefined) continue;
     const isWhole = alias !== undefined && namespaces.has(namespaceName(address));
     // Two sandboxes of one instance cannot come from us; the first one counts, so that the answer is at least stable.
-    if (!isWhole || owned.has(alias) || foreign.has(alias)) {
+    if (!isWhole || owned.has(alias)) {
       orphanLinks.push(name);
       continue;
     }
-    (contains(found.subnet, address) ? owned : foreign).set(alias, address);
+    owned.set(alias, address);
     namespaces.delete(namespaceName(address));
   }
-  return { owned, foreign, orphanLinks, orphanNamespaces: [...namespaces] };
+  return { owned, orphanLinks, orphanNamespaces: [...namespaces] };
 }

@@ -1,79 +1,76 @@
-/** From whatever the host is to bridge, sysctls and adopted sandboxes. Done at every start; running sandboxes are not touched. */
-import { formatSubnet, type Subnet } from "../addressing/subnet.ts";
-import { AppError, hasCode } from "../base/errors.ts";
+/** From whatever the host is to links and adopted sandboxes. Done at every start; running sandboxes are not touched. */
+import type { Subnet } from "../addressing/subnet.ts";
+import { hasCode } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { adopt } from "./adoption.ts";
-import { describeRoute, findClash } from "./clash.ts";
-import { BRIDGE, type PublishedPort } from "./compile.ts";
 import { droppingForwardChains } from "./foreign-chains.ts";
-import { type HostNetwork, readHostNetwork, writeSysctls } from "./host.ts";
+import { type HostNetwork, readHostNetwork } from "./host.ts";
 import { readPorts } from "./host-ports.ts";
-import type { IpBatch } from "./ip-batch.ts";
+import { readIpState, subnetsOf } from "./ip-listing.ts";
+import type { PublishedPort } from "./kernel-state.ts";
+import { clash } from "./network-errors.ts";
 import type { Nft } from "./nft.ts";
-import { SandboxLinks } from "./sandbox-links.ts";
+import { ensureLinks } from "./overlay-links.ts";
+import { GATEWAY_LINK } from "./overlay-names.ts";
+import { assertNoClash, type OverlayPlan } from "./overlay-plan.ts";
+import { readPeerNumbers } from "./peer-numbers.ts";
+import type { SandboxLinks } from "./sandbox-links.ts";
 
 export interface Found {
-  readonly links: SandboxLinks;
+  readonly host: HostNetwork;
   /** Sandbox address by instance. */
   readonly owned: ReadonlyMap<string, number>;
   readonly ports: readonly PublishedPort[];
+  /** Where sandboxes had addresses before. */
+  readonly subnets: readonly Subnet[];
+  /** Peers' numbers by underlay address. */
+  readonly peerNumbers: ReadonlyMap<number, number>;
 }
 
-/** @throws NET_CLASH when the subnet cannot be used on this host. */
+/** @throws NET_CLASH when the ranges cannot be used on this host. */
 export async function bringUp(parts: {
-  readonly subnet: Subnet;
-  readonly ip: IpBatch;
+  readonly plan: OverlayPlan;
   readonly nft: Nft;
+  readonly links: SandboxLinks;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }): Promise<Found> {
-  const { subnet, ip, nft, log, signal } = parts;
+  const { plan, nft, links, log, signal } = parts;
   const host = await readHostNetwork(signal);
-  const { owned, foreign, orphanLinks, orphanNamespaces } = adopt({ subnet, ...host });
-  assertUsable(subnet, host, foreign.size);
-
-  const links = new SandboxLinks({ ip, subnet, mtu: host.egressMtu });
+  assertUsable(plan, host);
+  const { owned, orphanLinks, orphanNamespaces } = adopt(host);
   for (const link of orphanLinks) await links.removeByName({ link });
   for (const namespace of orphanNamespaces) await links.removeByName({ namespace });
   if (orphanLinks.length + orphanNamespaces.length > 0) log.info({ orphanLinks, orphanNamespaces }, "orphans removed");
 
-  const hasBridge = host.links.some(({ name }) => name === BRIDGE);
-  const isStale = hasBridge && owned.size === 0;
-  // Nothing is on it: made anew, so that no address of an earlier subnet stays.
-  if (isStale) await links.removeBridge();
-  await links.makeBridge(hasBridge && !isStale);
-  await writeSysctls();
+  await ensureLinks(host.links, { underlay: plan.underlay, mtu: host.egressMtu });
   await warnOfDroppedForwarding(nft, log);
   const addresses = new Set(owned.values());
-  const ports = (await listPorts(nft)).filter(({ address }) => addresses.has(address));
-  return { links, owned, ports };
+  const ports = (await listed(nft, "host_ports", readPorts, [])).filter(({ address }) => addresses.has(address));
+  return {
+    host,
+    owned,
+    ports,
+    subnets: subnetsOf(await readIpState()),
+    peerNumbers: await listed(nft, "peers", readPeerNumbers, new Map()),
+  };
 }
 
-function assertUsable(subnet: Subnet, host: HostNetwork, foreignSandboxes: number): void {
-  const text = formatSubnet(subnet);
-  const clash = (why: string, remedy: string) =>
-    new AppError("NET_CLASH", `Cannot use the subnet ${text} for instances: ${why}; ${remedy}`, {
-      details: { subnet: text },
-    });
-  if (subnet.prefix > 29) throw clash("it has room for fewer than five instances", "choose one of at most /29");
-  const route = findClash(subnet, host.routes);
-  if (route) throw clash(`the host has the route ${describeRoute(route)}`, 'choose another with the setting "subnet"');
-  const bridge = host.links.find(({ name }) => name === BRIDGE);
-  if (bridge && bridge.kind !== "bridge") {
-    throw clash(`the host has a link "${BRIDGE}" that is no bridge`, `rename or remove it (ip link delete ${BRIDGE})`);
-  }
-  if (foreignSandboxes > 0) {
-    const remedy = "stop them first, or set the subnet back";
-    throw clash(`${foreignSandboxes} instance(s) still run with addresses of another one`, remedy);
+function assertUsable(plan: OverlayPlan, host: HostNetwork): void {
+  assertNoClash(plan, host.routes);
+  const gateway = host.links.find(({ name }) => name === GATEWAY_LINK);
+  if (gateway && gateway.kind !== "bridge") {
+    const remedy = `rename or remove it (ip link delete ${GATEWAY_LINK})`;
+    throw clash("of instances", `the host has a link "${GATEWAY_LINK}" that is no bridge`, remedy);
   }
 }
 
-async function listPorts(nft: Nft): Promise<PublishedPort[]> {
+async function listed<T>(nft: Nft, map: string, read: (listing: unknown) => T, none: T): Promise<T> {
   try {
-    return readPorts(await nft.list("list map ip oakestra host_ports"));
+    return read(await nft.list(`list map ip oakestra ${map}`));
   } catch (error) {
     // No such table: the first start since boot. Any other trouble shows when the table is written.
-    if (hasCode(error, "NFT_FAILED")) return [];
+    if (hasCode(error, "NFT_FAILED")) return none;
     throw error;
   }
 }
@@ -82,6 +79,7 @@ async function listPorts(nft: Nft): Promise<PublishedPort[]> {
 async function warnOfDroppedForwarding(nft: Nft, log: Logger): Promise<void> {
   const chains = droppingForwardChains(await nft.list("list chains"));
   if (chains.length === 0) return;
-  const remedy = `accept what comes from and goes to ${BRIDGE} there; with Docker: iptables -I DOCKER-USER -i ${BRIDGE} -j ACCEPT; iptables -I DOCKER-USER -o ${BRIDGE} -j ACCEPT`;
+  const remedy =
+    "accept what comes from and goes to links oak* there; with Docker: iptables -I DOCKER-USER -i oak+ -j ACCEPT; iptables -I DOCKER-USER -o oak+ -j ACCEPT";
   log.warn({ chains, remedy }, "the host drops forwarded packets, also those of instances");
 }

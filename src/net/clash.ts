@@ -1,19 +1,29 @@
 import { contains, formatSubnet, overlaps, parseAddress, type Subnet } from "../addressing/subnet.ts";
-import { BRIDGE } from "./compile.ts";
+import { GATEWAY_LINK, TUN_LINK, VXLAN_LINK } from "./overlay-names.ts";
+import { addressOfLink } from "./sandbox-names.ts";
 
 /** A row of `ip -json -4 route show table all`. */
 export interface HostRoute {
   readonly destination: Subnet;
   readonly device: string | undefined;
+  /** We made it. */
+  readonly isOurs?: boolean;
 }
 
 /**
  * The route of the host that the subnet would hide, or that would hide the subnet: undefined when there is none.
- * A default route hides nothing, being the least specific, and our own bridge is no clash.
+ * A default route hides nothing, being the least specific, and our own routes are no clash.
  */
 export function findClash(subnet: Subnet, routes: readonly HostRoute[]): HostRoute | undefined {
   return routes.find(
-    ({ destination, device }) => destination.prefix > 0 && device !== BRIDGE && overlaps(subnet, destination),
+    ({ destination, device, isOurs }) =>
+      destination.prefix > 0 && !isOurs && !isOurLink(device) && overlaps(subnet, destination),
+  );
+}
+
+function isOurLink(name: string | undefined): boolean {
+  return (
+    name !== undefined && ([GATEWAY_LINK, VXLAN_LINK, TUN_LINK].includes(name) || addressOfLink(name) !== undefined)
   );
 }
 

@@ -2,7 +2,7 @@
 import * as z from "zod/mini";
 import { parseAddress } from "../addressing/subnet.ts";
 import { PortMapping } from "../protocol/ports.ts";
-import type { KernelState, PublishedPort } from "./compile.ts";
+import type { KernelState, PublishedPort } from "./kernel-state.ts";
 import { portBusy } from "./network-errors.ts";
 
 /**

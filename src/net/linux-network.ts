@@ -1,39 +1,45 @@
 /**
- * The Linux kernel as `Network`: bridge, veth, namespaces, and nft tables of our own. README.md specifies the packet paths.
+ * The Linux kernel as `Network` and `Overlay`: veth, namespaces, routes, and nft tables of our own. README.md specifies the packet paths.
  * The kernel is the store as well: a link's alias names the owner, the map of host ports who has which. So nothing on disk can
  * contradict it, a restarted agent reads back what is, and a reboot forgets exactly what it destroyed.
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod/mini";
-import { FreeAddresses } from "../addressing/free-addresses.ts";
-import { formatAddress, formatSubnet, parseSubnet, type Subnet } from "../addressing/subnet.ts";
+import { contains, formatAddress, formatSubnet, parseAddress } from "../addressing/subnet.ts";
 import type { Clock } from "../base/clock.ts";
 import { hasCode, isAbort } from "../base/errors.ts";
 import { KeyedQueue } from "../base/keyed-queue.ts";
 import type { Logger } from "../base/log.ts";
 import { PortMapping } from "../protocol/ports.ts";
-import { bringUp } from "./bring-up.ts";
-import { NO_TABLES, withoutSandbox, withSandbox } from "./compile.ts";
-import { forgetConnections, ofSandboxes, ofUdpPort } from "./conntrack.ts";
+import { bringUp, type Found } from "./bring-up.ts";
+import { NO_TABLES } from "./compile.ts";
+import { forgetSandbox, forgetUdpPort } from "./conntrack.ts";
 import { readResolvConfs } from "./host.ts";
 import { hasPort, withPorts } from "./host-ports.ts";
 import { IpBatch } from "./ip-batch.ts";
+import { KernelOverlay } from "./kernel-overlay.ts";
+import { initialState, withIdentity, withoutSandbox, withSandbox } from "./kernel-state.ts";
 import type { Network, Sandbox } from "./network.ts";
 import { exhausted, notAttached, portBusy, unavailable } from "./network-errors.ts";
 import { type Nft, openNft } from "./nft.ts";
 import { NftTable } from "./nft-table.ts";
+import type { Overlay, OverlaySettings, Routes, UnderlayPath } from "./overlay.ts";
+import { removeLinks } from "./overlay-links.ts";
+import { frameOf, planOverlay } from "./overlay-plan.ts";
 import { sandboxResolvConf } from "./resolv-conf.ts";
-import type { SandboxLinks } from "./sandbox-links.ts";
-import { namespacePath } from "./sandbox-names.ts";
+import { SandboxAddresses } from "./sandbox-addresses.ts";
+import { SandboxLinks } from "./sandbox-links.ts";
+import { linkName, namespacePath } from "./sandbox-names.ts";
 import { SandboxPool } from "./sandbox-pool.ts";
 import { findListener } from "./sockets.ts";
+import { readUsed } from "./used-addresses.ts";
 
 export interface LinuxNetworkOptions {
   /** Holds resolv.conf; nothing here need survive. */
   readonly stateDir: string;
-  /** Sandbox addresses, as `10.18.0.0/22`. The first one is the bridge's. */
-  readonly subnet: string;
+  /** Where sandbox addresses come from until `configure` says otherwise, as `10.18.0.0/22`. */
+  readonly subnet?: string | undefined;
   /** Sandboxes kept ready. */
   readonly poolSize?: number;
   readonly log: Logger;
@@ -44,28 +50,37 @@ export interface LinuxNetworkOptions {
 interface Running {
   readonly ip: IpBatch;
   readonly nft: Nft;
-  readonly table: NftTable;
   readonly links: SandboxLinks;
   readonly pool: SandboxPool;
 }
 
-export class LinuxNetwork implements Network {
+export class LinuxNetwork implements Network, Overlay {
   readonly #options: LinuxNetworkOptions;
-  readonly #subnet: Subnet;
   readonly #resolvConf: string;
   readonly #queue = new KeyedQueue();
   readonly #background = new Set<Promise<void>>();
+  readonly #table: NftTable;
+  readonly #overlay: KernelOverlay;
+  readonly #addresses = new SandboxAddresses();
   /** Sandbox address by instance. */
   readonly #owned = new Map<string, number>();
+  /** Instance address by instance, also of those without a sandbox. */
+  readonly #identities = new Map<string, number>();
   /** Instances whose sandbox is being removed, or could not be removed entirely. */
   readonly #leaving = new Set<string>();
   #running: Running | undefined;
+  #mtu = 1500;
+  #nameServer: string | undefined;
 
   /** @throws SUBNET_INVALID */
   constructor(options: LinuxNetworkOptions) {
+    const { subnet, log, clock } = options;
+    const plan = planOverlay({ subnets: subnet === undefined ? [] : [subnet] });
+    const frame = frameOf(plan, { subnets: plan.subnets, peerSubnets: [], clashing: [] });
     this.#options = options;
-    this.#subnet = parseSubnet(options.subnet);
     this.#resolvConf = join(options.stateDir, "resolv.conf");
+    this.#table = new NftTable({ log, clock, state: initialState(frame) });
+    this.#overlay = new KernelOverlay({ plan, table: this.#table, log, clock });
   }
 
   async start(signal: AbortSignal): Promise<void> {
@@ -76,19 +91,21 @@ export class LinuxNetwork implements Network {
     try {
       await this.#writeResolvConf();
       nft = await openNft({ folder: stateDir, log });
-      const { links, owned, ports } = await bringUp({ subnet: this.#subnet, ip, nft, log, signal });
-      const state = { subnet: this.#subnet, sandboxes: [...owned.values()], ports };
-      const table = new NftTable({ nft, log, state });
-      await table.replace();
-      for (const [instanceId, address] of owned) this.#owned.set(instanceId, address);
-      this.#running = { ip, nft, table, links, pool: this.#makePool(links, table) };
+      const links = new SandboxLinks({ ip, mtu: () => this.#mtu });
+      const found = await bringUp({ plan: this.#overlay.plan, nft, links, log, signal });
+      this.#mtu = found.host.egressMtu;
+      await this.#adopt(found);
+      await this.#table.open(nft);
+      await this.#overlay.open();
+      this.#running = { ip, nft, links, pool: this.#makePool(links) };
     } catch (error) {
+      this.#table.close();
       ip.close();
       nft?.close();
       if (hasCode(error, "NET_CLASH") || isAbort(error)) throw error;
       throw unavailable("set up the network of instances", error);
     }
-    log.info({ subnet: this.#options.subnet, adopted: this.#owned.size }, "network is up");
+    log.info({ subnets: this.#overlay.plan.subnets.map(formatSubnet), adopted: this.#owned.size }, "network is up");
     this.#running.pool.refill(0);
   }
 
@@ -100,10 +117,11 @@ export class LinuxNetwork implements Network {
       const existing = this.#owned.get(instanceId);
       if (existing !== undefined) return this.#sandbox(instanceId, existing);
       const address = await pool.take();
-      if (address === undefined) throw exhausted(this.#options.subnet);
+      if (address === undefined) throw exhausted(this.#addresses.subnets.map(formatSubnet));
       this.#owned.set(instanceId, address);
       try {
         await links.own(address, instanceId);
+        await this.#table.change((state) => withIdentity(state, address, this.#identities.get(instanceId)));
       } catch (error) {
         // Someone removed the link: this sandbox is of no use to anyone.
         await this.#remove(instanceId);
@@ -125,33 +143,92 @@ export class LinuxNetwork implements Network {
   publish(instanceId: string, ports: readonly PortMapping[], signal: AbortSignal): Promise<void> {
     return this.#queue.run(assertPlain(instanceId), async () => {
       signal.throwIfAborted();
-      const { table } = this.#assertRunning();
+      this.#assertRunning();
       const wanted = z.parse(z.array(PortMapping), ports);
       const address = this.#owned.get(instanceId);
       if (address === undefined) throw notAttached(instanceId);
-      const added = wanted.filter((port) => !hasPort(table.state, address, port));
+      const added = wanted.filter((port) => !hasPort(this.#table.state, address, port));
       for (const port of added) {
         const listener = await findListener(port);
         if (listener) throw portBusy(port, { kind: "process", ...listener });
       }
-      await table.change((state) => withPorts(state, { address, ports: wanted }, (other) => this.#instanceAt(other)));
-      for (const { protocol, hostPort } of added) if (protocol === "udp") this.#forget([ofUdpPort(hostPort)]);
+      await this.#table.change((state) =>
+        withPorts(state, { address, ports: wanted }, (other) => this.#instanceAt(other)),
+      );
+      const { log } = this.#options;
+      for (const { protocol, hostPort } of added)
+        if (protocol === "udp") this.#inBackground(forgetUdpPort(hostPort, log));
     });
   }
 
   unpublish(instanceId: string, signal: AbortSignal): Promise<void> {
     return this.#queue.run(assertPlain(instanceId), async () => {
       signal.throwIfAborted();
-      const { table } = this.#assertRunning();
+      this.#assertRunning();
       const address = this.#owned.get(instanceId);
-      if (address === undefined || !table.state.ports.some((port) => port.address === address)) return;
-      await table.change((state) => withPorts(state, { address, ports: [] }, (other) => this.#instanceAt(other)));
-      this.#forget(ofSandboxes(formatAddress(address)));
+      if (address === undefined || !this.#table.state.ports.some((port) => port.address === address)) return;
+      await this.#table.change((state) => withPorts(state, { address, ports: [] }, (other) => this.#instanceAt(other)));
+      this.#inBackground(forgetSandbox(address, this.#options.log));
     });
   }
 
   list(): readonly Sandbox[] {
     return [...this.#owned].map(([instanceId, address]) => this.#sandbox(instanceId, address));
+  }
+
+  async configure(settings: OverlaySettings): Promise<void> {
+    const plan = planOverlay(settings);
+    await this.#overlay.configure(plan);
+    this.#nameServer = settings.nameServer;
+    this.#addresses.setSubnets(plan.subnets, this.#table.state.sandboxes);
+    if (!this.#running) return;
+    await this.#writeResolvConf();
+    const { pool, links } = this.#running;
+    const isOurs = (address: number) => plan.subnets.some((subnet) => contains(subnet, address));
+    for (const address of pool.discard((ready) => !isOurs(ready))) await this.#unmake(links, address);
+    pool.refill();
+  }
+
+  async setIdentity(instanceId: string, instanceAddress: string | undefined): Promise<void> {
+    const identity = instanceAddress === undefined ? undefined : parseAddress(instanceAddress);
+    if (identity === undefined) this.#identities.delete(instanceId);
+    else this.#identities.set(instanceId, identity);
+    const address = this.#owned.get(instanceId);
+    if (address !== undefined) await this.#table.change((state) => withIdentity(state, address, identity));
+  }
+
+  setRoutes(routes: Routes): Promise<void> {
+    return this.#overlay.setRoutes(routes);
+  }
+
+  onMiss(listener: (address: string) => void): void {
+    this.#overlay.onMiss(listener);
+  }
+
+  refuse(address: string): Promise<void> {
+    return this.#overlay.refuse(address);
+  }
+
+  async usedAddresses(): Promise<readonly string[]> {
+    this.#assertRunning();
+    return readUsed(await this.#table.list("list set ip oakestra used"));
+  }
+
+  flush(sandboxAddress: string): Promise<void> {
+    return forgetSandbox(parseAddress(sandboxAddress) ?? 0, this.#options.log);
+  }
+
+  freeAddresses(): number {
+    return this.#addresses.count + (this.#running?.pool.readyCount ?? 0);
+  }
+
+  underlayTo(address: string): Promise<UnderlayPath> {
+    return this.#overlay.underlayTo(address);
+  }
+
+  /** Looks for what other programs changed, and puts it right; done by itself every half minute. */
+  check(): Promise<void> {
+    return this.#overlay.check();
   }
 
   async stop({ purge }: { purge: boolean }): Promise<void> {
@@ -161,15 +238,13 @@ export class LinuxNetwork implements Network {
     const { ip, nft, links, pool } = running;
     const ready = await pool.stop();
     await Promise.all(this.#background);
+    await this.#overlay.close();
     try {
       // What is ready has no owner, so the next start would take it for an orphan: it may as well go now.
       for (const address of purge ? [...ready, ...this.#owned.values()] : ready) await links.remove(address);
-      if (purge) {
-        await links.removeBridge();
-        await nft.run(NO_TABLES);
-        await forgetConnections(ofSandboxes(formatSubnet(this.#subnet)), this.#options.log);
-      }
+      if (purge) await this.#purge(nft);
     } finally {
+      this.#table.close();
       this.#owned.clear();
       this.#leaving.clear();
       ip.close();
@@ -177,30 +252,63 @@ export class LinuxNetwork implements Network {
     }
   }
 
+  async #adopt(found: Found): Promise<void> {
+    const taken = [...found.owned.values()];
+    for (const [instanceId, address] of found.owned) this.#owned.set(instanceId, address);
+    const known = [...found.owned].flatMap(([instanceId, address]): [number, number][] => {
+      const identity = this.#identities.get(instanceId);
+      return identity === undefined ? [] : [[address, identity]];
+    });
+    // From scratch: what was set before the start knew of no sandbox.
+    this.#addresses.setSubnets([], []);
+    this.#addresses.setSubnets(this.#overlay.plan.subnets, taken);
+    await this.#table.change((state) => ({
+      ...state,
+      sandboxes: taken,
+      identities: new Map(known),
+      ports: found.ports,
+    }));
+    await this.#overlay.adopt(found);
+  }
+
+  async #purge(nft: Nft): Promise<void> {
+    const addresses = this.#table.state.sandboxes;
+    this.#table.close();
+    await nft.run(NO_TABLES);
+    await this.#table.change((state) => ({ ...initialState(state.frame), guardedHosts: state.guardedHosts }));
+    await this.#overlay.removeRoutes();
+    await removeLinks();
+    for (const address of addresses) await forgetSandbox(address, this.#options.log);
+  }
+
   /** First nothing may get there any more, then it goes, then its address is free. Repeatable after a failure at any point. */
   async #remove(instanceId: string): Promise<void> {
-    const { table, links, pool } = this.#assertRunning();
+    const { links, pool } = this.#assertRunning();
     const address = this.#owned.get(instanceId);
     if (address === undefined) return;
     this.#leaving.add(instanceId);
-    await table.change((state) => withoutSandbox(state, address));
-    await Promise.all([
-      links.remove(address),
-      forgetConnections(ofSandboxes(formatAddress(address)), this.#options.log),
-    ]);
+    await this.#unmake(links, address);
     this.#owned.delete(instanceId);
     this.#leaving.delete(instanceId);
     pool.release(address);
   }
 
-  #makePool(links: SandboxLinks, table: NftTable): SandboxPool {
+  async #unmake(links: SandboxLinks, address: number): Promise<void> {
+    await this.#table.change((state) => withoutSandbox(state, address));
+    await Promise.all([links.remove(address), forgetSandbox(address, this.#options.log)]);
+    await this.#overlay.forget(linkName(address));
+  }
+
+  #makePool(links: SandboxLinks): SandboxPool {
     const { poolSize = 2, clock, log } = this.#options;
     return new SandboxPool({
       size: poolSize,
-      free: new FreeAddresses(this.#subnet, this.#owned.values()),
+      free: this.#addresses,
       make: async (address) => {
-        await table.change((state) => withSandbox(state, address));
-        await links.make(address);
+        const subnet = this.#addresses.subnets.find((other) => contains(other, address));
+        await links.make(address, (subnet?.base ?? address) + 1);
+        await this.#table.change((state) => withSandbox(state, address));
+        await this.#overlay.sync();
       },
       refillDelayMs: 250,
       clock,
@@ -211,12 +319,12 @@ export class LinuxNetwork implements Network {
   /** In place, not by a new file: running instances have this one mounted, and see the change. */
   async #writeResolvConf(): Promise<void> {
     await mkdir(this.#options.stateDir, { recursive: true, mode: 0o700 });
-    await writeFile(this.#resolvConf, sandboxResolvConf(await readResolvConfs()), { mode: 0o644 });
+    await writeFile(this.#resolvConf, sandboxResolvConf(await readResolvConfs(), this.#nameServer), { mode: 0o644 });
   }
 
-  #forget(filters: readonly (readonly string[])[]): void {
-    const forgetting = forgetConnections(filters, this.#options.log).finally(() => this.#background.delete(forgetting));
-    this.#background.add(forgetting);
+  #inBackground(work: Promise<void>): void {
+    const tracked = work.finally(() => this.#background.delete(tracked));
+    this.#background.add(tracked);
   }
 
   #instanceAt(address: number): string {

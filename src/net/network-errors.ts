@@ -16,9 +16,16 @@ export function portBusy(port: PortMapping, holder: PortHolder): AppError<Networ
   });
 }
 
-export function exhausted(subnet: string): AppError<NetworkErrorCode> {
-  const remedy = "stop instances, or give the worker a larger subnet";
-  return new AppError("NET_EXHAUSTED", `No sandbox address is left in ${subnet}: ${remedy}`, { details: { subnet } });
+export function exhausted(subnets: readonly string[]): AppError<NetworkErrorCode> {
+  const what =
+    subnets.length === 0
+      ? "This worker has no subnet yet: its cluster has to give it one"
+      : `No sandbox address is left in ${subnets.join(", ")}: stop instances, or give the worker another subnet`;
+  return new AppError("NET_EXHAUSTED", what, { details: { subnets } });
+}
+
+export function clash(range: string, why: string, remedy: string): AppError<NetworkErrorCode> {
+  return new AppError("NET_CLASH", `Cannot use the range ${range}: ${why}; ${remedy}`, { details: { range } });
 }
 
 export function notAttached(instanceId: string): AppError<NetworkErrorCode> {

@@ -1,25 +1,36 @@
-import { FreeAddresses } from "../addressing/free-addresses.ts";
-import { formatAddress, parseSubnet } from "../addressing/subnet.ts";
+import { formatAddress, formatSubnet, parseAddress } from "../addressing/subnet.ts";
 import { AppError } from "../base/errors.ts";
 import { formatPort } from "../protocol/ports.ts";
 import type { Network, PortMapping, Sandbox } from "./network.ts";
 import { exhausted, notAttached, portBusy } from "./network-errors.ts";
+import type { Overlay, OverlaySettings, Routes, UnderlayPath } from "./overlay.ts";
+import { planOverlay } from "./overlay-plan.ts";
+import { SandboxAddresses } from "./sandbox-addresses.ts";
 
-/** A network in memory that keeps the port's promises, for tests of whoever uses it. */
-export class FakeNetwork implements Network {
-  readonly #subnet: string;
-  readonly #free: FreeAddresses;
+/** A network in memory that keeps the ports' promises, for tests of whoever uses it. */
+export class FakeNetwork implements Network, Overlay {
+  readonly #addresses = new SandboxAddresses();
   readonly #sandboxes = new Map<string, Sandbox>();
   readonly #holders = new Map<string, string>();
+  #listener: ((address: string) => void) | undefined;
   /** Processes of the host that listen, by `8080/tcp`: tests add and remove them. */
   readonly hostListeners = new Map<string, { pid: number; name: string }>();
   /** When set, `attach` fails with it. */
   attachFailure: Error | undefined;
   started = false;
+  /** What was set last. */
+  settings: OverlaySettings | undefined;
+  routes: Routes = { services: [], peers: [] };
+  readonly identities = new Map<string, string>();
+  /** In the order of the calls. */
+  readonly refused: string[] = [];
+  readonly flushed: string[] = [];
+  /** What `usedAddresses` and `underlayTo` answer. */
+  used: readonly string[] = [];
+  underlay: UnderlayPath = { onLink: false, mtu: 1500 };
 
   constructor({ subnet = "10.18.0.0/22" }: { subnet?: string } = {}) {
-    this.#subnet = subnet;
-    this.#free = new FreeAddresses(parseSubnet(subnet), []);
+    this.#addresses.setSubnets(planOverlay({ subnets: [subnet] }).subnets, []);
   }
 
   async start(signal: AbortSignal): Promise<void> {
@@ -33,8 +44,8 @@ export class FakeNetwork implements Network {
     const existing = this.#sandboxes.get(instanceId);
     if (existing) return existing;
     if (this.attachFailure) throw this.attachFailure;
-    const number = this.#free.take();
-    if (number === undefined) throw exhausted(this.#subnet);
+    const number = this.#addresses.take();
+    if (number === undefined) throw exhausted(this.#addresses.subnets.map(formatSubnet));
     const address = formatAddress(number);
     const sandbox = {
       instanceId,
@@ -51,8 +62,7 @@ export class FakeNetwork implements Network {
     const sandbox = this.#sandboxes.get(instanceId);
     if (!sandbox) return;
     this.#sandboxes.delete(instanceId);
-    const bytes = sandbox.address.split(".").map(Number);
-    this.#free.release(bytes.reduce((value, byte) => value * 256 + byte, 0));
+    this.#addresses.release(parseAddress(sandbox.address)!);
   }
 
   async publish(instanceId: string, ports: readonly PortMapping[], signal: AbortSignal): Promise<void> {
@@ -77,6 +87,50 @@ export class FakeNetwork implements Network {
 
   list(): readonly Sandbox[] {
     return [...this.#sandboxes.values()];
+  }
+
+  async configure(settings: OverlaySettings): Promise<void> {
+    const taken = this.list().flatMap(({ address }) => parseAddress(address) ?? []);
+    this.#addresses.setSubnets(planOverlay(settings).subnets, taken);
+    this.settings = settings;
+  }
+
+  async setIdentity(instanceId: string, instanceAddress: string | undefined): Promise<void> {
+    if (instanceAddress === undefined) this.identities.delete(instanceId);
+    else this.identities.set(instanceId, instanceAddress);
+  }
+
+  async setRoutes(routes: Routes): Promise<void> {
+    this.routes = routes;
+  }
+
+  onMiss(listener: (address: string) => void): void {
+    this.#listener = listener;
+  }
+
+  /** As if an instance had sent a packet to an address that no route knows. */
+  miss(address: string): void {
+    this.#listener?.(address);
+  }
+
+  async refuse(address: string): Promise<void> {
+    this.refused.push(address);
+  }
+
+  async usedAddresses(): Promise<readonly string[]> {
+    return this.used;
+  }
+
+  async flush(sandboxAddress: string): Promise<void> {
+    this.flushed.push(sandboxAddress);
+  }
+
+  freeAddresses(): number {
+    return this.#addresses.count;
+  }
+
+  async underlayTo(_address: string): Promise<UnderlayPath> {
+    return this.underlay;
   }
 
   async stop({ purge }: { purge: boolean }): Promise<void> {

@@ -1,10 +1,10 @@
 /**
  * Port: the network of a worker's instances. Sandboxes come first: a network namespace with its link and address exists
- * before the container that runs in it. Every call is idempotent; state survives the agent (kernel objects and one small
- * file tell who owns what), so a restarted agent finds running sandboxes as they were.
+ * before the container that runs in it. Every call is idempotent; state survives the agent, since kernel objects
+ * tell who owns what: a restarted agent finds running sandboxes as they were.
  */
 export interface Network {
-  /** Brings bridge, forwarding and the nft table to what they should be. @throws NET_CLASH | NET_UNAVAILABLE */
+  /** Brings links, routes and the nft tables to what they should be. @throws NET_CLASH | NET_UNAVAILABLE */
   start(signal: AbortSignal): Promise<void>;
   /** The instance's sandbox: the same one on each call, made (or taken from the warm pool) on the first. @throws NET_EXHAUSTED */
   attach(instanceId: string, signal: AbortSignal): Promise<Sandbox>;

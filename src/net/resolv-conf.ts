@@ -1,8 +1,9 @@
 /**
  * The resolv.conf that sandboxes get: the host's, minus name servers on loopback, since a sandbox has a loopback of its own.
  * @param candidates contents of the host's files, best first: the first that names a reachable server counts.
+ * @param nameServer asked instead of the host's. The only one then: some resolvers ask all at once, and take any answer.
  */
-export function sandboxResolvConf(candidates: readonly string[]): string {
+export function sandboxResolvConf(candidates: readonly string[], nameServer?: string): string {
   const parsed = candidates.map((content) => {
     const lines = content.split("\n").map((line) => line.trim());
     return {
@@ -10,6 +11,7 @@ export function sandboxResolvConf(candidates: readonly string[]): string {
       others: lines.filter((line) => /^(?:search|domain|options)\s/.test(line)),
     };
   });
+  if (nameServer !== undefined) return `${[`nameserver ${nameServer}`, ...(parsed[0]?.others ?? [])].join("\n")}\n`;
   const best = parsed.find(({ servers }) => servers.length > 0);
   if (!best) return "# The host names no name server that a sandbox could reach.\n";
   return `${[...best.servers, ...best.others].join("\n")}\n`;

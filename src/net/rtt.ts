@@ -1,13 +1,15 @@
 /**
  * Round-trip times to other workers, over the network between them (underlay) and through the tunnel (overlay): what `closest` and the
  * choice of a path go by. One UDP socket asks and answers; only workers that we know get an answer. A request and its answer are
- * equally long, and the nonce makes answers impossible to guess: `OAKP`, version, 1 request or 2 answer, two zeros, 8 bytes of nonce.
+ * equally long, and the nonce makes answers impossible to guess: `OAKP`, version, 1 request or 2 answer, two zeros, 8 bytes of nonce,
+ * and of an answer the network coordinate of who gives it (x, y, z, height, error; all zero: none).
  */
 import { randomBytes } from "node:crypto";
 import { createSocket, type Socket } from "node:dgram";
 import { type Clock, pause } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { jitter } from "../base/random.ts";
+import { NetworkCoordinate } from "../protocol/placement-request.ts";
 
 export const PROBE_PORT = 50_104;
 
@@ -29,14 +31,27 @@ export interface PathQuality {
   readonly missed: number;
 }
 
+/** One that came; the quality is smoothed, this is not. */
+export interface ProbeAnswer {
+  readonly rttMs: number;
+  readonly coordinate: NetworkCoordinate | undefined;
+}
+
 export interface RttProberOptions {
   /** Who gets an answer. */
   readonly isPeer: (address: string) => boolean;
   /** The quality of a path has been measured again. */
-  readonly onMeasured: (peerId: string, path: ProbePath) => void;
+  readonly onMeasured: (peerId: string, path: ProbePath, answer: ProbeAnswer | undefined) => void;
+  /** Told with each answer. */
+  readonly coordinate?: () => NetworkCoordinate | undefined;
+  /** Something that is no probe has come to the port. */
+  readonly onOther?: (bytes: Buffer, source: string) => void;
   readonly clock: Clock;
   readonly log: Logger;
   readonly address?: string;
+  /** Between two probes of a peer, once it is known. */
+  readonly steadyMs?: number;
+  /** The same on every worker. 0: any that is free. */
   readonly port?: number;
 }
 
@@ -58,8 +73,10 @@ const MAGIC = Buffer.from("OAKP");
 const VERSION = 1;
 const REQUEST = 1;
 const ANSWER = 2;
-const LENGTH = 16;
 const NONCE_AT = 8;
+const COORDINATE_AT = 16;
+const COORDINATE_FLOATS = 5;
+const LENGTH = COORDINATE_AT + 4 * COORDINATE_FLOATS;
 const ANSWER_MS = 3000;
 const REOPEN_MS = 30_000;
 const IDLE_MS = 3_600_000;
@@ -98,6 +115,11 @@ export class RttProber {
 
   quality(peerId: string, path: ProbePath): PathQuality | undefined {
     return this.#peers.get(peerId)?.qualities.get(path);
+  }
+
+  /** Sends something else from the port to the same port of another worker; lost when it cannot be. */
+  send(bytes: Buffer, address: string): void {
+    this.#socket?.send(bytes, this.#socket.address().port, address, ignore);
   }
 
   /** Asks and answers until `signal` aborts. Without the port, which somebody may have taken, it says so and tries again. */
@@ -155,10 +177,11 @@ export class RttProber {
       if (!isFirst && !isInDoubt && rounds % paths.length !== index) continue;
       const nonce = randomBytes(8);
       this.#pending.set(nonce.toString("hex"), { peerId: peer.id, path, sentAt: now });
-      this.#socket?.send(message(REQUEST, nonce), this.#options.port ?? PROBE_PORT, peer.addresses[path]!, ignore);
+      this.send(message(REQUEST, nonce), peer.addresses[path]!);
     }
     state.rounds += 1;
-    state.nextAt = now + (isFirst ? FIRST_MS : isDoubtful(state) ? DOUBT_MS : jitter(STEADY_MS, 0.09));
+    state.nextAt =
+      now + (isFirst ? FIRST_MS : isDoubtful(state) ? DOUBT_MS : jitter(this.#options.steadyMs ?? STEADY_MS, 0.09));
   }
 
   /** Answers that are missing count as lost. */
@@ -174,20 +197,27 @@ export class RttProber {
   }
 
   #receive(bytes: Buffer, source: string, reply: (bytes: Buffer) => void): void {
-    if (bytes.length !== LENGTH || !bytes.subarray(0, 4).equals(MAGIC) || bytes[4] !== VERSION) return;
-    const nonce = bytes.subarray(NONCE_AT);
-    if (bytes[5] === REQUEST && this.#options.isPeer(source)) reply(message(ANSWER, nonce));
+    if (bytes.length !== LENGTH) {
+      this.#options.onOther?.(bytes, source);
+      return;
+    }
+    if (!bytes.subarray(0, 4).equals(MAGIC) || bytes[4] !== VERSION) return;
+    const nonce = bytes.subarray(NONCE_AT, COORDINATE_AT);
+    const { isPeer, coordinate } = this.#options;
+    if (bytes[5] === REQUEST && isPeer(source)) reply(message(ANSWER, nonce, coordinate?.()));
     if (bytes[5] !== ANSWER) return;
     const key = nonce.toString("hex");
     const probe = this.#pending.get(key);
     this.#pending.delete(key);
     const state = probe && this.#peers.get(probe.peerId);
-    if (state) this.#note(state, probe.path, this.#options.clock.monotonic() - probe.sentAt);
+    if (!state) return;
+    const rttMs = this.#options.clock.monotonic() - probe.sentAt;
+    this.#note(state, probe.path, { rttMs, coordinate: readCoordinate(bytes) });
   }
 
-  #note({ peer, qualities }: Peer, path: ProbePath, sampleMs: number | undefined): void {
-    qualities.set(path, measured(qualities.get(path), sampleMs));
-    this.#options.onMeasured(peer.id, path);
+  #note({ peer, qualities }: Peer, path: ProbePath, answer: ProbeAnswer | undefined): void {
+    qualities.set(path, measured(qualities.get(path), answer?.rttMs));
+    this.#options.onMeasured(peer.id, path, answer);
   }
 }
 
@@ -204,8 +234,27 @@ function isDoubtful({ qualities }: Peer): boolean {
   return [...qualities.values()].some(({ missed }) => missed > 0 && missed <= MAX_DOUBTS);
 }
 
-function message(kind: number, nonce: Buffer): Buffer {
-  return Buffer.concat([MAGIC, Buffer.from([VERSION, kind, 0, 0]), nonce]);
+function message(kind: number, nonce: Buffer, coordinate?: NetworkCoordinate): Buffer {
+  const bytes = Buffer.alloc(LENGTH);
+  MAGIC.copy(bytes);
+  bytes[4] = VERSION;
+  bytes[5] = kind;
+  nonce.copy(bytes, NONCE_AT);
+  if (!coordinate) return bytes;
+  const { position, heightMs, error } = coordinate;
+  for (const [index, value] of [...position, heightMs, error].entries()) {
+    bytes.writeFloatBE(value, COORDINATE_AT + 4 * index);
+  }
+  return bytes;
+}
+
+/** Undefined: it has none, or nonsense. */
+function readCoordinate(bytes: Buffer): NetworkCoordinate | undefined {
+  const [x, y, z, heightMs, error] = Array.from({ length: COORDINATE_FLOATS }, (_, index) =>
+    bytes.readFloatBE(COORDINATE_AT + 4 * index),
+  );
+  const checked = NetworkCoordinate.safeParse({ position: [x, y, z], heightMs, error });
+  return checked.success && error! > 0 ? checked.data : undefined;
 }
 
 /** A packet that cannot be sent is a packet lost. */

@@ -1,65 +1,48 @@
-import { formatAddress, type Subnet } from "../addressing/subnet.ts";
-import { exec } from "../base/exec.ts";
-import { BRIDGE } from "./compile.ts";
+import { formatAddress } from "../addressing/subnet.ts";
+import { describeError } from "../base/errors.ts";
+import { writeSysctls } from "./host.ts";
 import type { IpBatch } from "./ip-batch.ts";
+import { SANDBOX_GATEWAY_MAC, SANDBOX_GROUP } from "./overlay-names.ts";
+import { runBatch } from "./run-batch.ts";
 import { linkName, macAddress, namespaceName } from "./sandbox-names.ts";
 
 /** The last one: the kernel took it away between our look and our word. */
 const GONE = /Cannot find device|No such file or directory|No such device/;
+const EXISTS = /Cannot create namespace file .* File exists/;
 
-/** Makes and removes the kernel objects of sandboxes: a namespace, and a link from the bridge into it. */
+/** Makes and removes the kernel objects of sandboxes: a namespace, and a link from the worker into it. */
 export class SandboxLinks {
   readonly #ip: IpBatch;
-  readonly #subnet: Subnet;
-  readonly #mtu: number;
+  readonly #mtu: () => number;
 
-  constructor({ ip, subnet, mtu }: { ip: IpBatch; subnet: Subnet; mtu: number }) {
+  constructor({ ip, mtu }: { ip: IpBatch; mtu: () => number }) {
     this.#ip = ip;
-    this.#subnet = subnet;
     this.#mtu = mtu;
   }
 
-  /** The bridge, with the subnet's first address. Its MAC is fixed: otherwise it would change with the links on it. */
-  async makeBridge(exists: boolean): Promise<void> {
-    const gateway = this.#subnet.base + 1;
-    const setUp = [
-      `link set dev ${BRIDGE} address ${macAddress(gateway)} mtu ${this.#mtu} addrgenmode none`,
-      `address replace ${formatAddress(gateway)}/${this.#subnet.prefix} dev ${BRIDGE}`,
-      `link set dev ${BRIDGE} up`,
-    ];
-    await this.#ip.run(exists ? setUp : [`link add ${BRIDGE} type bridge forward_delay 0 stp_state 0`, ...setUp]);
-  }
-
-  async removeBridge(): Promise<void> {
-    await this.#ip.run([`link delete ${BRIDGE}`], { tolerate: GONE });
-  }
-
   /**
-   * On failure nothing is left behind. Takes about 20 ms. By `ip`s of their own: the long-lived one would keep the namespace
-   * open, and so alive, until it ends.
+   * The worker's end is up, but without a route to it. On failure nothing is left behind. Takes about 20 ms. By `ip`s of their own:
+   * the long-lived one would keep the namespace open, and so alive, until it ends.
    */
-  async make(address: number): Promise<void> {
-    const [link, namespace, mtu] = [linkName(address), namespaceName(address), this.#mtu];
+  async make(address: number, gateway: number): Promise<void> {
+    const [link, namespace, mtu] = [linkName(address), namespaceName(address), this.#mtu()];
     try {
-      await batch([
+      await runBatch("ip", [
         `netns add ${namespace}`,
-        `link add ${link} mtu ${mtu} master ${BRIDGE} up type veth peer name eth0 address ${macAddress(address)} mtu ${mtu} netns ${namespace}`,
-        `link set dev ${link} addrgenmode none`,
-        // A host port's owner may call it itself: where br_netfilter is on, its packet leaves by the port it came from.
-        `link set dev ${link} type bridge_slave hairpin on`,
+        `link add ${link} address ${SANDBOX_GATEWAY_MAC} group ${SANDBOX_GROUP} mtu ${mtu} type veth peer name eth0 address ${macAddress(address)} mtu ${mtu} netns ${namespace}`,
+        `link set dev ${link} addrgenmode none up`,
       ]);
-      await batch(
-        [
-          "link set lo up",
-          `address add ${formatAddress(address)}/${this.#subnet.prefix} dev eth0`,
-          "link set eth0 addrgenmode none",
-          "link set eth0 up",
-          `route add default via ${formatAddress(this.#subnet.base + 1)}`,
-        ],
-        namespace,
-      );
+      await Promise.all([
+        runBatch("ip", inside(address, gateway), { namespace }),
+        writeSysctls({
+          // Lets the worker itself reach published ports on 127.0.0.1; what sandboxes send there is dropped by rule.
+          [`ipv4/conf/${link}/route_localnet`]: "1",
+          [`ipv6/conf/${link}/disable_ipv6`]: "1",
+        }),
+      ]);
     } catch (error) {
-      await this.remove(address).catch(() => {});
+      // One that exists is not ours to remove.
+      if (!EXISTS.test(describeError(error))) await this.remove(address).catch(() => {});
       throw error;
     }
   }
@@ -83,7 +66,15 @@ export class SandboxLinks {
   }
 }
 
-async function batch(commands: readonly string[], namespace?: string): Promise<void> {
-  const where = namespace === undefined ? [] : ["-n", namespace];
-  await exec("ip", [...where, "-batch", "-"], { stdin: `${commands.join("\n")}\n` });
+/** Alone on its link: one address, and one neighbour that never has to be asked for. */
+function inside(address: number, gateway: number): string[] {
+  const next = formatAddress(gateway);
+  return [
+    "link set lo up",
+    `address add ${formatAddress(address)}/32 dev eth0`,
+    "link set eth0 addrgenmode none",
+    "link set eth0 up",
+    `neighbour replace ${next} lladdr ${SANDBOX_GATEWAY_MAC} dev eth0 nud permanent`,
+    `route add default via ${next} dev eth0 onlink`,
+  ];
 }

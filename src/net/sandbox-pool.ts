@@ -5,7 +5,7 @@ import type { Logger } from "../base/log.ts";
 export interface SandboxPoolOptions {
   /** How many sandboxes are kept ready. */
   readonly size: number;
-  readonly free: FreeAddresses;
+  readonly free: Pick<FreeAddresses, "count" | "take" | "release">;
   /** Makes the sandbox of an address; leaves nothing behind when it fails. */
   readonly make: (address: number) => Promise<void>;
   /** The instance that took the last one comes first: filling up waits this long. */
@@ -27,6 +27,10 @@ export class SandboxPool {
     this.#options = options;
   }
 
+  get readyCount(): number {
+    return this.#ready.length;
+  }
+
   /** A made sandbox's address, or undefined when every address has an owner. */
   async take(): Promise<number | undefined> {
     // One that was begun earlier is there sooner than one begun now. Its failure is its maker's: we try ourselves then.
@@ -41,6 +45,13 @@ export class SandboxPool {
   /** Takes back the address of a sandbox that was removed. */
   release(address: number): void {
     this.#options.free.release(address);
+  }
+
+  /** Takes out what nobody shall get any more. */
+  discard(isUnwanted: (address: number) => boolean): readonly number[] {
+    const unwanted = this.#ready.filter(isUnwanted);
+    this.#ready = this.#ready.filter((address) => !isUnwanted(address));
+    return unwanted;
   }
 
   /** Brings the pool to its size in the background. */

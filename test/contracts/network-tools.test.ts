@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { exec } from "../../src/base/exec.ts";
+import { deleteConnections } from "../../src/net/conntrack-netlink.ts";
 import { IpBatch } from "../../src/net/ip-batch.ts";
 import { openLibnftables } from "../../src/net/libnftables.ts";
 import { type Nft, spawnNft } from "../../src/net/nft.ts";
@@ -16,6 +17,7 @@ if (isInside(import.meta.filename)) {
   describe("nft: libnftables in process", () => nftSuite(openLibnftables));
   describe("nft: spawned", () => nftSuite(async () => spawnNft(folder)));
   describe("ip -batch", ipSuite);
+  test("connections of an address are deleted by one message, in both directions, and others stay", connectionSuite);
 }
 
 function nftSuite(open: () => Promise<Nft>): void {
@@ -85,4 +87,21 @@ function ipSuite(): void {
     }
     ip.close();
   });
+}
+
+async function connectionSuite(): Promise<void> {
+  const add = (source: string, target: string, replySource: string) =>
+    exec("conntrack", [
+      ..."-I -p udp -t 60 --sport 7 --dport 8 --reply-port-src 8 --reply-port-dst 7 -u SEEN_REPLY".split(" "),
+      ...["-s", source, "-d", target, "--reply-src", replySource, "--reply-dst", source],
+    ]);
+  await add("10.9.0.1", "10.9.9.9", "10.18.0.7");
+  await add("10.9.0.2", "10.9.9.9", "10.18.0.8");
+  await add("10.18.0.7", "10.9.0.3", "10.9.0.3");
+  const startedAt = performance.now();
+  assert.equal(await deleteConnections(0x0a120007), true);
+  assert.ok(performance.now() - startedAt < 100);
+  const left = await exec("conntrack", ["-L"]);
+  assert.ok(!left.includes("10.18.0.7") && left.includes("10.18.0.8"), left);
+  assert.equal(await deleteConnections(0x0a120007), true);
 }

@@ -9,10 +9,11 @@ import { silentLogger } from "../../src/base/log.ts";
 import { LinuxNetwork } from "../../src/net/linux-network.ts";
 import { FakeNetwork } from "../../src/net/network.fake.ts";
 import type { Network, PortMapping } from "../../src/net/network.ts";
+import type { Overlay } from "../../src/net/overlay.ts";
 import { isInside, listen } from "./network-namespaces.ts";
 
 interface Subject {
-  readonly network: Network;
+  readonly network: Network & Overlay;
   /** Makes a process of the host listen; resolves with what ends it. */
   listenOnHost(port: number): Promise<() => void>;
   remove(): void;
@@ -55,7 +56,7 @@ if (isInside(import.meta.filename)) {
 
 function suite(make: () => Subject): void {
   let subject: Subject;
-  let network: Network;
+  let network: Network & Overlay;
   beforeEach(async () => {
     subject = make();
     network = subject.network;
@@ -88,6 +89,30 @@ function suite(make: () => Subject): void {
     await assert.rejects(network.attach(B, signal), { code: "NET_EXHAUSTED", message: /10\.18\.0\.0\/29/ });
     await network.detach(all[2]!, signal);
     assert.equal((await network.attach(B, signal)).address, sandboxes[2]!.address);
+  });
+
+  test("configure() with a further subnet makes room, and without one gives none of its addresses any more", async () => {
+    const all = Array.from({ length: ROOM }, (_, number) => `${A}${number}`);
+    await Promise.all(all.map((instanceId) => network.attach(instanceId, signal)));
+    assert.equal(network.freeAddresses(), 0);
+    await network.configure({ subnets: [SUBNET, "10.20.0.0/29"] });
+    const beyond = await network.attach(B, signal);
+    assert.match(beyond.address, /^10\.20\.0\./);
+    await network.configure({ subnets: [SUBNET] });
+    assert.equal(network.freeAddresses(), 0);
+    await assert.rejects(network.attach(`${B}1`, signal), { code: "NET_EXHAUSTED" });
+    assert.deepEqual(await network.attach(B, signal), beyond);
+    await network.detach(B, signal);
+    assert.equal(network.freeAddresses(), 0);
+  });
+
+  test("configure() refuses what is no subnet, or too narrow a one, and changes nothing", async () => {
+    await assert.rejects(network.configure({ subnets: ["10.20.0.1/26"] }), { code: "SUBNET_INVALID" });
+    await assert.rejects(network.configure({ subnets: ["10.20.0.0/30"] }), {
+      code: "NET_CLASH",
+      message: /10\.20\.0\.0\/30/,
+    });
+    assert.equal((await network.attach(A, signal)).address, "10.18.0.2");
   });
 
   test("detach() of an unknown instance resolves, and so does a second one", async () => {

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Peer, Routes, ServiceRoutes } from "../../src/net/overlay.ts";
 import { eventually } from "../support/eventually.ts";
+import { type LabWorker, makeSegments, makeWorker, removeLab, type SandboxClient } from "../support/overlay-lab.ts";
 import { isInside } from "./network-namespaces.ts";
-import { type LabWorker, makeSegments, makeWorker, removeLab, type SandboxClient } from "./overlay-lab.ts";
 
 if (isInside(import.meta.filename)) defineTests();
 
@@ -60,7 +60,12 @@ function defineTests(): void {
     workers = await Promise.all([makeWorker(1, "a"), makeWorker(2, "a"), makeWorker(3, "b")]);
     await Promise.all(
       workers.map(async ({ agent, number, address }) => {
-        await agent.configure({ subnets: [subnetOf(number)], address, guardedPorts: [10003], guardedHosts: ["192.0.2.254"] });
+        await agent.configure({
+          subnets: [subnetOf(number)],
+          address,
+          guardedPorts: [10003],
+          guardedHosts: ["192.0.2.254"],
+        });
         await agent.start();
       }),
     );
@@ -78,7 +83,15 @@ function defineTests(): void {
   after(removeLab);
 
   test("an instance address is reached on the same worker, by plain route and by tunnel, and the source is an instance address", async () => {
-    for (const [from, to] of [["11", "12"], ["11", "21"], ["21", "12"], ["11", "31"], ["31", "11"], ["32", "22"], ["11", "11"]] as const) {
+    for (const [from, to] of [
+      ["11", "12"],
+      ["11", "21"],
+      ["21", "12"],
+      ["11", "31"],
+      ["31", "11"],
+      ["32", "22"],
+      ["11", "11"],
+    ] as const) {
       const answer = `${to} ${instanceOf(from)}`;
       assert.equal(await client(from).ask({ host: instanceOf(to) }), answer);
       assert.equal(await client(from).ask({ host: instanceOf(to), udp: true }), answer);
@@ -92,7 +105,11 @@ function defineTests(): void {
     });
     assert.match(plain, /via 192\.0\.2\.2 dev up0 .*src 10\.18\.0\.1/);
     assert.match(await workers[0]!.run("ip", "route", "show", subnetOf(3)), /via 10\.18\.0\.129 dev oakvx/);
-    for (const [from, to] of [["11", "21"], ["21", "11"], ["31", "21"]] as const) {
+    for (const [from, to] of [
+      ["11", "21"],
+      ["21", "11"],
+      ["31", "21"],
+    ] as const) {
       assert.equal(await client(from).ask({ host: instanceOf(to) }), `${to} ${instanceOf(from)}`);
     }
   });
@@ -117,7 +134,10 @@ function defineTests(): void {
 
   test("ping of a service address is answered, also across workers", async () => {
     for (const host of ["10.30.6.2", instanceOf("12"), instanceOf("21"), instanceOf("31")]) {
-      assert.match(await workers[0]!.inSandbox(sandboxes.get("11")!, "busybox", "ping", "-c1", "-W1", host), / 0% packet loss/);
+      assert.match(
+        await workers[0]!.inSandbox(sandboxes.get("11")!, "busybox", "ping", "-c1", "-W1", host),
+        / 0% packet loss/,
+      );
     }
   });
 
@@ -203,17 +223,33 @@ function defineTests(): void {
     await client("31").open(4, instanceOf("12"));
     await client("13").startLoad("10.30.5.9");
     worker.agent.process.kill("SIGKILL");
-    for (const [name, id] of [["11", 3], ["31", 4]] as const) assert.equal(await client(name).say(id, "dead"), "dead");
+    for (const [name, id] of [
+      ["11", 3],
+      ["31", 4],
+    ] as const)
+      assert.equal(await client(name).say(id, "dead"), "dead");
     await worker.startAgent();
-    await worker.agent.configure({ subnets: [subnetOf(1)], address: worker.address, guardedPorts: [10003], guardedHosts: ["192.0.2.254"] });
+    await worker.agent.configure({
+      subnets: [subnetOf(1)],
+      address: worker.address,
+      guardedPorts: [10003],
+      guardedHosts: ["192.0.2.254"],
+    });
     for (const name of ["11", "12", "13"]) await worker.agent.setIdentity(name, instanceOf(name));
     await worker.agent.setRoutes(routes(1, [service(9, names)]));
     await worker.agent.start();
-    for (const [name, id] of [["11", 3], ["31", 4]] as const) assert.equal(await client(name).say(id, "back"), "back");
+    for (const [name, id] of [
+      ["11", 3],
+      ["31", 4],
+    ] as const)
+      assert.equal(await client(name).say(id, "back"), "back");
     const { failures, answers } = await client("13").endLoad();
     assert.deepEqual(failures, []);
     assert.equal(Object.keys(answers).length, 9);
-    assert.deepEqual((await worker.agent.list()).map(({ address }) => address).sort(), ["11", "12", "13"].map((name) => sandboxes.get(name)).sort());
+    assert.deepEqual(
+      (await worker.agent.list()).map(({ address }) => address).sort(),
+      ["11", "12", "13"].map((name) => sandboxes.get(name)).sort(),
+    );
     assert.equal(await client("31").ask({ host: instanceOf("11") }), `11 ${instanceOf("31")}`);
   });
 
@@ -224,8 +260,28 @@ function defineTests(): void {
       await agent.setRoutes(routes(1, [service(8, names.slice(0, [3, 6, 2, 1][round % 4]))]));
     }
     const { failures, answers } = await client("11").endLoad();
-    assert.deepEqual(failures.filter((failure) => failure !== "none"), []);
+    assert.deepEqual(
+      failures.filter((failure) => failure !== "none"),
+      [],
+    );
     assert.ok(Object.values(answers).reduce((sum, count) => sum + count) > 20);
+  });
+
+  test("clients of a sandbox that is gone are refused once its connections are forgotten, others go on", async () => {
+    await setAll([service(7, ["21", "31"])]);
+    const servers = [await client("11").open(5, "10.30.5.7"), await client("11").open(6, "10.30.5.7")];
+    assert.deepEqual(servers.sort(), [`21 ${instanceOf("11")}`, `31 ${instanceOf("11")}`]);
+    const victim = sandboxes.get("31")!;
+    await workers[0]!.agent.setRoutes(routes(1, [service(7, ["21"])]));
+    await workers[0]!.agent.flush(victim);
+    const left = await workers[0]!.run(
+      "sh",
+      "-c",
+      "conntrack -L 2>/dev/null | grep ESTABLISHED | grep dst=10.30.5.7 || true",
+    );
+    assert.ok(!left.includes(`src=${victim} `) && left.includes(`src=${sandboxes.get("21")} `), left);
+    const answers = [await client("11").say(5, "on"), await client("11").say(6, "on")].sort();
+    assert.deepEqual(answers, ["ECONNRESET", "on"]);
   });
 
   test("what another program removed or added is put right by the next check", async () => {
@@ -258,7 +314,10 @@ function defineTests(): void {
     }
     assert.equal(await client("11").ask({ host: instanceOf("13") }), `13 ${instanceOf("11")}`);
     const other = workers[1]!;
-    await other.run("nft", "add table ip seen; add chain ip seen c { type filter hook prerouting priority -400; }; add rule ip seen c udp dport { 50103, 50104 } counter drop");
+    await other.run(
+      "nft",
+      "add table ip seen; add chain ip seen c { type filter hook prerouting priority -400; }; add rule ip seen c udp dport { 50103, 50104 } counter drop",
+    );
     for (const port of [50103, 50104]) await client("11").ask({ host: other.address, port, udp: true });
     assert.match(await other.run("nft", "list", "table", "ip", "seen"), /packets 0 /);
     await other.run("nft", "delete table ip seen");
@@ -289,8 +348,44 @@ function defineTests(): void {
       assert.equal(await intruder.ask({ host: instanceOf("11") }), "none");
       assert.equal(await intruder.ask({ host: sandboxes.get("11")! }), "none");
     }
-    await stranger.run("sh", "-c", `head -c 900 /dev/urandom | busybox nc -u -w1 ${workers[0]!.address} 50103`).catch(() => {});
+    await stranger
+      .run("sh", "-c", `head -c 900 /dev/urandom | busybox nc -u -w1 ${workers[0]!.address} 50103`)
+      .catch(() => {});
     assert.equal(await client("31").ask({ host: instanceOf("11") }), `11 ${instanceOf("31")}`);
+  });
+
+  test("large packets pass: the tunnel's smaller MTU is found by TCP, told to UDP, and bridged by fragments", async () => {
+    for (const name of ["12", "21", "31"]) {
+      await client("11").open(20, instanceOf(name));
+      assert.equal(await client("11").echo(20, 300_000), 300_000, name);
+      assert.equal(
+        await client("11").ask({ host: instanceOf(name), udp: true, length: 6000 }),
+        `${name} ${instanceOf("11")}`,
+      );
+    }
+    assert.match(await workers[0]!.run("ip", "-d", "link", "show", "oakvx"), /mtu 1450 /);
+  });
+
+  test("two workers that swap subnets, and a peer that changes its address, are reached again at once", async () => {
+    const [one, two] = workers as [LabWorker, LabWorker];
+    const peers = peersOf(3).map((peer, index) => ({ ...peer, subnets: [subnetOf(2 - index)] }));
+    await workers[2]!.agent.setRoutes({ services: [own()], peers });
+    assert.match(await workers[2]!.run("ip", "neighbour", "show", "10.18.0.65"), /02:18:c0:00:02:01/);
+    await workers[2]!.agent.setRoutes(routes(3));
+    assert.equal(await client("31").ask({ host: instanceOf("21") }), `21 ${instanceOf("31")}`);
+
+    await client("11").open(21, instanceOf("21"));
+    await two.run("ip", "address", "delete", `${two.address}/24`, "dev", "up0");
+    await two.run("ip", "address", "add", "192.0.2.22/24", "dev", "up0");
+    await two.run("ip", "route", "replace", "default", "via", "192.0.2.254");
+    await two.agent.configure({ subnets: [subnetOf(2)], address: "192.0.2.22" });
+    const moved = (peers: readonly Peer[]) =>
+      peers.map((peer) => (peer.id === "worker-2" ? { ...peer, address: "192.0.2.22" } : peer));
+    await one.agent.setRoutes({ services: [own()], peers: moved(peersOf(1)) });
+    await two.agent.setRoutes(routes(2));
+    assert.equal(await client("11").say(21, "moved"), "moved");
+    assert.equal(await client("11").ask({ host: instanceOf("21") }), `21 ${instanceOf("11")}`);
+    assert.equal(await client("21").ask({ host: instanceOf("11") }), `11 ${instanceOf("21")}`);
   });
 
   test("more instances than one subnet has room for, with a further subnet; one that is taken away stays while it is used", async () => {
@@ -300,8 +395,15 @@ function defineTests(): void {
     assert.equal(new Set(more.map((sandbox) => sandbox.address)).size, 62);
     const beyond = more.find((sandbox) => sandbox.address.startsWith("10.20.0."))!;
     const server = await workers[2]!.enter(beyond, "beyond");
-    const peers = peersOf(1).map((peer) => (peer.id === "worker-3" ? { ...peer, subnets: [...peer.subnets, "10.20.0.0/26"] } : peer));
-    const far = { id: "far", roundRobin: "10.30.3.1", closest: "10.30.3.2", instances: [{ address: "10.30.3.3", sandbox: beyond.address }] };
+    const peers = peersOf(1).map((peer) =>
+      peer.id === "worker-3" ? { ...peer, subnets: [...peer.subnets, "10.20.0.0/26"] } : peer,
+    );
+    const far = {
+      id: "far",
+      roundRobin: "10.30.3.1",
+      closest: "10.30.3.2",
+      instances: [{ address: "10.30.3.3", sandbox: beyond.address }],
+    };
     await workers[0]!.agent.setRoutes({ services: [own(), far], peers });
     assert.equal(await client("11").ask({ host: "10.30.3.1" }), `beyond ${instanceOf("11")}`);
     await agent.configure({ subnets: [subnetOf(number)], address });
@@ -313,7 +415,7 @@ function defineTests(): void {
   });
 
   test("the agent costs nothing while nothing happens, and leaves nothing when it is purged", async () => {
-    const { agent, run } = workers[1]!;
+    const { agent } = workers[1]!;
     const before = await agent.cost();
     await new Promise((resolve) => setTimeout(resolve, 3000));
     const spent = (await agent.cost()).cpuMs - before.cpuMs;

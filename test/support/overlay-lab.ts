@@ -22,6 +22,7 @@ export type Program<T extends Record<string, (...args: never[]) => unknown>> = R
   readonly process: ChildProcess;
 };
 export type SandboxClient = Program<SandboxOperations>;
+export type { Sandbox };
 export type Agent = Program<WorkerOperations>;
 
 const SEGMENTS = { a: "192.0.2", b: "203.0.113" } as const;

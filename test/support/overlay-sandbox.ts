@@ -11,6 +11,8 @@ export interface Ask {
   readonly udp?: boolean;
   readonly source?: string;
   readonly timeoutMs?: number;
+  /** Of the datagram that is sent. */
+  readonly length?: number;
 }
 
 export interface Load {
@@ -24,8 +26,8 @@ let load: { stopped: boolean; result: Promise<Load> } | undefined;
 
 const operations = {
   /** First line of the answer, an error's code, or "none". */
-  ask: ({ host, port = 80, udp = false, source, timeoutMs = 700 }: Ask): Promise<string> =>
-    udp ? askUdp({ host, port, source, timeoutMs }) : askTcp({ host, port, source, timeoutMs }),
+  ask: ({ host, port = 80, udp = false, source, timeoutMs = 700, length = 1 }: Ask): Promise<string> =>
+    udp ? askUdp({ host, port, source, timeoutMs, length }) : askTcp({ host, port, source, timeoutMs }),
 
   /** Connections one after the other: how many each server answered. */
   async askMany(host: string, count: number): Promise<Load> {
@@ -67,6 +69,24 @@ const operations = {
       socket.write(text);
     }),
 
+  /** Sends so many bytes on it: how many come back within two seconds. */
+  echo: (id: number, length: number): Promise<number> =>
+    new Promise((resolve) => {
+      const socket = flows.get(id)!;
+      let received = 0;
+      const done = () => {
+        clearTimeout(timer);
+        socket.off("data", count);
+        resolve(received);
+      };
+      const count = (chunk: Buffer) => {
+        received += chunk.length;
+        if (received >= length) done();
+      };
+      const timer = setTimeout(done, 2000);
+      socket.on("data", count).write(Buffer.alloc(length, "x"));
+    }),
+
   /** Datagrams to one address at once: how many are answered. */
   burst: (host: string, count: number): Promise<number> =>
     new Promise((resolve) => {
@@ -104,7 +124,7 @@ function askTcp({
   port,
   source,
   timeoutMs,
-}: Required<Omit<Ask, "udp" | "source">> & { source?: string | undefined }) {
+}: Required<Omit<Ask, "udp" | "source" | "length">> & { source?: string | undefined }) {
   return new Promise<string>((resolve) => {
     const socket = connect({ host, port, ...(source === undefined ? {} : { localAddress: source }) });
     const done = (answer: string) => {
@@ -123,6 +143,7 @@ function askUdp({
   port,
   source,
   timeoutMs,
+  length,
 }: Required<Omit<Ask, "udp" | "source">> & { source?: string | undefined }) {
   return new Promise<string>((resolve) => {
     const socket = createSocket("udp4");
@@ -135,7 +156,7 @@ function askUdp({
     socket.once("message", (data) => done(String(data)));
     socket.on("error", (error: NodeJS.ErrnoException) => done(`${error.code}`));
     socket.bind({ port: 0, ...(source === undefined ? {} : { address: source }) }, () => {
-      socket.connect(port, host, () => socket.send("?"));
+      socket.connect(port, host, () => socket.send(Buffer.alloc(length, "?")));
     });
   });
 }

@@ -40,7 +40,10 @@ const operations = {
     const durations: number[] = [];
     for (let round = 0; round < times; round++) {
       const index = services.length - 1 - (round % 10);
-      services = services.with(index, synthetic(Number(services[index]!.id), sandboxes, round % 2 === 0 ? 2 : 3));
+      services = services.with(
+        index,
+        synthetic(Number(services[index]!.id), sandboxes, Math.floor(round / 10) % 2 === 0 ? 2 : 3),
+      );
       durations.push(await timed(() => network.setRoutes({ services, peers })));
     }
     return durations;
