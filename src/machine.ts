@@ -6,6 +6,7 @@ import type { Clock } from "./base/clock.ts";
 import type { Logger } from "./base/log.ts";
 import type { ImageTool } from "./cli/edge.ts";
 import type { Network } from "./net/network.ts";
+import type { Overlay } from "./net/overlay.ts";
 import type { ContainerRuntime } from "./runtime/container-runtime.ts";
 import type { WorkerSettings } from "./worker/settings.ts";
 
@@ -19,7 +20,7 @@ const PURGE_GRACE_MS = 2000;
 export async function openMachine(
   settings: Pick<WorkerSettings, "containerdSocket" | "ociRuntime" | "stateDir" | "subnet">,
   { log, clock }: Deps,
-): Promise<{ runtime: ContainerRuntime; network: Network }> {
+): Promise<{ runtime: ContainerRuntime; network: Network & Overlay }> {
   const { ContainerdRuntime } = await import("./runtime/containerd/containerd-runtime.ts");
   const { LinuxNetwork } = await import("./net/linux-network.ts");
   const { containerdSocket: socket, ociRuntime, stateDir, subnet } = settings;
@@ -36,8 +37,7 @@ export async function purgeMachine(
   signal: AbortSignal,
 ): Promise<number> {
   const { WORKER_SETTINGS } = await import("./worker/settings.ts");
-  const { ociRuntime, subnet } = WORKER_SETTINGS;
-  const defaults = { ociRuntime: ociRuntime.default, subnet: subnet.default };
+  const defaults = { ociRuntime: WORKER_SETTINGS.ociRuntime.default, subnet: undefined };
   const { runtime, network } = await openMachine({ ...defaults, ...settings }, deps);
   const containers = await runtime.list(signal);
   await Promise.all(

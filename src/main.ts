@@ -3,7 +3,6 @@ import { closeSync, existsSync, fstatSync, realpathSync, writeSync } from "node:
 import { rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
-import { writeFileAtomic } from "./base/atomic-file.ts";
 import { deadline, systemClock } from "./base/clock.ts";
 import { AppError } from "./base/errors.ts";
 import { createLogger, type Logger, type LogLevel } from "./base/log.ts";
@@ -29,7 +28,6 @@ interface Common {
   readonly logLevel: LogLevel;
   readonly logFormat: "auto" | "text" | "json";
   readonly host?: string;
-  readonly port?: number;
 }
 
 const stop = new AbortController();
@@ -62,6 +60,7 @@ const edge: Edge = {
   purge,
   images: openImages,
   labs: openLabs,
+  resetAdmin: async (stateDir) => (await import("./start-role.ts")).resetAdmin(stateDir, systemClock),
   become,
 };
 
@@ -138,18 +137,16 @@ async function serve(role: RoleName, settings: Common): Promise<void> {
 }
 
 /** Says when everything is ready and, the first time, how to log in: to a person, never to the log. */
-async function announce(role: RoleName, running: Role, { stateDir, host, port }: Common): Promise<void> {
-  const admin = await running.initialAdmin;
-  const path = join(stateDir, "initial-admin-password");
-  // Before anything else can fail: it is told once, and nobody could log in without it.
-  if (admin?.password !== undefined) await writeFileAtomic(path, `${admin.password}\n`);
-  await running.ready;
+async function announce(role: RoleName, running: Role, { host }: Common): Promise<void> {
+  const [admin, api] = await Promise.all([running.initialAdmin, running.api, running.ready]);
   let text = `${role === "up" ? "root, cluster and worker are" : `${role} is`} ready\n`;
-  if (admin) text += `API:           http://${host}:${port}\nDocumentation: http://${host}:${port}/api/docs\n`;
+  if (api) text += `API:           http://${host}:${api.port}\nDocumentation: http://${host}:${api.port}/api/docs\n`;
   if (admin?.password !== undefined) {
     // A journal or a container's log keeps what is printed: only a person at a terminal is told.
     const isRead = readyFd !== undefined || process.stdout.isTTY;
-    const password = isRead ? `password "${admin.password}" (kept in "${path}"; ` : `password in "${path}" (`;
+    const password = isRead
+      ? `password "${admin.password}" (kept in "${admin.passwordPath}"; `
+      : `password in "${admin.passwordPath}" (`;
     text += `First start: user "${admin.username}", ${password}change it: oak user passwd)\n`;
   }
   if (readyFd === undefined) return terminal.out(text);

@@ -5,6 +5,7 @@ import type { Settings } from "./base/settings.ts";
 import type { RoleName } from "./cli/edge.ts";
 import type { ClusterSettings } from "./cluster/settings.ts";
 import { openMachine } from "./machine.ts";
+import type { RootRole } from "./root/root.ts";
 import type { RootSettings } from "./root/settings.ts";
 import type { UpSettings } from "./up-settings.ts";
 import type { WorkerSettings } from "./worker/settings.ts";
@@ -12,8 +13,9 @@ import type { WorkerSettings } from "./worker/settings.ts";
 export interface Role {
   run(signal: AbortSignal): Promise<void>;
   readonly ready: Promise<unknown>;
-  /** A root's: the password only when it was generated at this start. */
-  readonly initialAdmin?: Promise<{ readonly username: string; readonly password: string | undefined }>;
+  /** A root's. */
+  readonly api?: RootRole["listening"];
+  readonly initialAdmin?: RootRole["initialAdmin"];
 }
 
 export interface RoleDeps {
@@ -44,7 +46,8 @@ export async function createRole(role: RoleName, settings: unknown, { joinToken,
     case "root": {
       const { createRoot } = await import("./root/root.ts");
       const root = createRoot(settings as RootSettings, deps);
-      return { run: (signal) => root.run(signal), ready: root.listening, initialAdmin: root.initialAdmin };
+      const { listening, initialAdmin } = root;
+      return { run: (signal) => root.run(signal), ready: listening, api: listening, initialAdmin };
     }
     case "cluster": {
       const { createCluster } = await import("./cluster/cluster.ts");
@@ -63,4 +66,9 @@ export async function createRole(role: RoleName, settings: unknown, { joinToken,
       return createUp(upSettings, { ...deps, ...machine });
     }
   }
+}
+
+/** @throws AppError FOLDER_UNUSABLE for a folder without a root's state */
+export async function resetAdmin(stateDir: string, clock: Clock): Promise<{ username: string; password: string }> {
+  return await (await import("./root/auth/reset-admin.ts")).resetAdmin(stateDir, clock);
 }

@@ -4,15 +4,15 @@ import { CLUSTER_SETTINGS } from "./cluster/settings.ts";
 import { ROOT_SETTINGS } from "./root/settings.ts";
 import { WORKER_SETTINGS } from "./worker/settings.ts";
 
-const { rootUrl: _rootUrl, joinTokenFile: _rootToken, ...clusterSettings } = CLUSTER_SETTINGS;
-const { clusterUrl: _clusterUrl, joinTokenFile: _clusterToken, ...workerSettings } = WORKER_SETTINGS;
+const { root: _root, joinTokenFile: _rootToken, ...clusterSettings } = CLUSTER_SETTINGS;
+const { cluster: _cluster, joinTokenFile: _clusterToken, ...workerSettings } = WORKER_SETTINGS;
 
 export const UP_SETTINGS = {
   ...workerSettings,
   ...clusterSettings,
   ...ROOT_SETTINGS,
   host: { ...ROOT_SETTINGS.host, help: "Address that API, join port and MQTT listen on; 0.0.0.0 for all." },
-  strategy: { ...ROOT_SETTINGS.strategy, help: "How clusters and workers are chosen: best-fit or first-fit." },
+  strategy: { ...ROOT_SETTINGS.strategy, help: "How clusters and workers are chosen: best-fit, first-fit or nearest." },
   stateDir: { ...ROOT_SETTINGS.stateDir, help: "Folder of all three roles.", default: "/var/lib/oakestra" },
 } as const satisfies Settings;
 export type UpSettings = Values<typeof UP_SETTINGS>;

@@ -4,7 +4,8 @@ import type { Logger } from "./base/log.ts";
 import { runTogether } from "./base/task-group.ts";
 import { createCluster } from "./cluster/cluster.ts";
 import type { Network } from "./net/network.ts";
-import { createRoot } from "./root/root.ts";
+import type { Overlay } from "./net/overlay.ts";
+import { createRoot, type RootRole } from "./root/root.ts";
 import type { ContainerRuntime } from "./runtime/container-runtime.ts";
 import type { UpSettings } from "./up-settings.ts";
 import { createWorker } from "./worker/worker.ts";
@@ -15,28 +16,30 @@ export interface UpDeps {
   readonly log: Logger;
   readonly clock: Clock;
   readonly runtime: ContainerRuntime;
-  readonly network: Network;
+  readonly network: Network & Overlay;
 }
 
 export interface Up {
   run(signal: AbortSignal): Promise<void>;
   /** When the API answers and the worker has joined. */
   readonly ready: Promise<unknown>;
-  readonly initialAdmin: Promise<{ readonly username: string; readonly password: string | undefined }>;
+  /** Where the API answers. */
+  readonly api: RootRole["listening"];
+  readonly initialAdmin: RootRole["initialAdmin"];
 }
 
 export function createUp(settings: UpSettings, { version, log, clock, runtime, network }: UpDeps): Up {
   const { host, port, joinPort, stateDir } = settings;
   const root = createRoot(
     { ...settings, stateDir: `${stateDir}/root` },
-    { version, log: log.child({ role: "root" }), clock },
+    { version, log: log.child({ role: "root" }), clock, passwordDir: stateDir },
   );
   const cluster = createCluster(
-    { ...settings, stateDir: `${stateDir}/cluster`, rootUrl: url(host, port), joinTokenFile: undefined },
+    { ...settings, stateDir: `${stateDir}/cluster`, root: url(host, port), joinTokenFile: undefined },
     { version, log: log.child({ role: "cluster" }), clock, rootToken: () => root.issueClusterToken() },
   );
   const worker = createWorker(
-    { ...settings, stateDir: `${stateDir}/worker`, clusterUrl: url(host, joinPort), joinTokenFile: undefined },
+    { ...settings, stateDir: `${stateDir}/worker`, cluster: url(host, joinPort), joinTokenFile: undefined },
     { version, log, clock, runtime, network, clusterToken: () => cluster.issueWorkerToken() },
   );
   return {
@@ -50,6 +53,7 @@ export function createUp(settings: UpSettings, { version, log, clock, runtime, n
         signal,
       ),
     ready: Promise.all([root.listening, cluster.listening, worker.ready]),
+    api: root.listening,
     initialAdmin: root.initialAdmin,
   };
 }

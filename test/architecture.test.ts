@@ -21,9 +21,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   net: ["addressing", "protocol", "base"],
   root: ["hierarchy", "scheduler", "addressing", "transport", "protocol", "base"],
   cluster: ["hierarchy", "scheduler", "addressing", "transport", "protocol", "base"],
-  worker: ["runtime", "net", "addressing", "transport", "protocol", "base"],
+  // A worker keeps its own network coordinate; what follows from it is decided above.
+  worker: ["scheduler/vivaldi.ts", "runtime", "net", "addressing", "transport", "protocol", "base"],
   lab: ["addressing", "protocol", "base"],
-  cli: ["transport", "protocol", "base"],
+  // A recorded decision is made again without a server.
+  cli: ["scheduler/record.ts", "transport", "protocol", "base"],
   dashboard: ["protocol"],
   // The roles meet only here: one process may run all three.
   "up.ts": ["up-settings.ts", "root", "cluster", "worker", "runtime", "net", "transport", "protocol", "base"],

@@ -1,10 +1,11 @@
 /** Commands that speak to the root: applications and what they run, users, what there is. */
 import type { Command } from "commander";
-import { client, count, password, positive, server } from "./command-options.ts";
+import { client, count, password, positive, STATE_DIR, server } from "./command-options.ts";
 import type { Edge } from "./edge.ts";
 
 const deployment = () => import("./commands/deploy.ts");
 const applications = () => import("./commands/applications.ts");
+const explanations = () => import("./commands/explain.ts");
 const services = () => import("./commands/services.ts");
 const account = () => import("./commands/account.ts");
 const users = () => import("./commands/users.ts");
@@ -13,6 +14,7 @@ const status = () => import("./commands/status.ts");
 
 export function addClientCommands(program: Command, edge: Edge): void {
   addDeployment(program, edge);
+  addExplanations(program, edge);
   addApplications(program.command("app").description("applications"), edge);
   addServices(program.command("service").description("services of applications"), edge);
   addInstances(program.command("instance").description("instances of services"), edge);
@@ -43,6 +45,21 @@ function addDeployment(program: Command, edge: Edge): void {
     .option("-f, --follow", "go on as output comes")
     .option("--tail <lines>", "begin with the last lines", count, 100)
     .action(async (service, options) => (await import("./commands/logs.ts")).logs(edge, service, options));
+}
+
+function addExplanations(program: Command, edge: Edge): void {
+  client(program.command("plan"))
+    .description("what deploying a descriptor would do, and where it would be placed; changes nothing")
+    .requiredOption("-f, --file <file>", "SLA descriptor, JSON or YAML; - reads standard input")
+    .option("-n, --instances <number>", "instances of each service", count, 1)
+    .action(async (options) => (await explanations()).plan(edge, options));
+  client(program.command("explain <service>"))
+    .description("why instances are where they are, or nowhere: of SERVICE, or of SERVICE/NUMBER")
+    .action(async (service, options) => (await explanations()).explain(edge, service, options));
+  program
+    .command("replay <file>")
+    .description('decide again what "oak explain -o json" has recorded, and compare')
+    .action(async (file) => (await explanations()).replay(edge, file));
 }
 
 function addApplications(app: Command, edge: Edge): void {
@@ -107,6 +124,11 @@ function addUsers(user: Command, edge: Edge): void {
   server(password(user.command("passwd")))
     .description("change your own password; from standard input: the old and the new one, a line each")
     .action(async (options) => (await users()).changePassword(edge, options));
+  user
+    .command("reset-admin")
+    .description("on the root's machine, as root: give Admin a new password and print it, also while no root runs")
+    .option("--state-dir <folder>", "state folder of `oak up` or of the root", STATE_DIR)
+    .action(async (options) => (await users()).resetAdmin(edge, options));
 }
 
 function addRegistries(registry: Command, edge: Edge): void {

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { deadline } from "../base/clock.ts";
+import { ownAddress } from "../base/own-address.ts";
 import { fakeEdge } from "./edge.fake.ts";
 import { endOf } from "./exit-code.ts";
 import { createProgram } from "./program.ts";
@@ -25,10 +26,18 @@ interface FakeRoot {
   instances: { instance_number: number; status: string; status_detail?: string }[];
   token: string;
   requests: string[];
+  isPlaceable: boolean;
 }
 let root: FakeRoot;
 beforeEach(() => {
-  root = { registered: false, plan: [{ status: "RUNNING" }], instances: [], token: "good", requests: [] };
+  root = {
+    registered: false,
+    plan: [{ status: "RUNNING" }],
+    instances: [],
+    token: "good",
+    requests: [],
+    isPlaceable: true,
+  };
 });
 
 const server = createServer((request, response) => {
@@ -70,7 +79,10 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   if (call === "GET /api/applications/") return void json(applications);
   if (call === "GET /api/clusters/")
     return void json([{ _id: "c", cluster_name: "home", active: true, active_nodes: 2 }]);
+  if (call === "POST /api/cluster/token") return void json({ token: "abc", expires_at: 0 });
   if (call === "POST /api/application/") return void register(json);
+  if (call === "POST /api/plan?instances=1") return void json(planned());
+  if (call === `GET /api/service/${ID}/instance/0/explain`) return void json(explained);
   if (call === `DELETE /api/application/${ID}`) root.registered = false;
   else if (call === `GET /api/services/${ID}`) return void json([service()]);
   else if (call === `GET /api/service/${ID}`) return void json(service());
@@ -85,6 +97,36 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   else return void json({ error: "NOT_FOUND", message: "no such thing" }, 404);
   json({ message: "ok" });
 }
+
+const planned = () => ({
+  ok: root.isPlaceable,
+  applications: [
+    { name: "shop.prod", action: "create", services: [{ name: "shop.prod.web.prod", action: "create", changes: [] }] },
+  ],
+  placements: [
+    root.isPlaceable
+      ? { job_name: "a", instance_number: 0, placed: true, cluster_name: "home", status: "", detail: "" }
+      : { job_name: "a", instance_number: 0, placed: false, cluster_name: "", status: "REQUESTED", detail: "waits" },
+  ],
+  warnings: [],
+});
+
+const room = { cpuMillis: 4000, memoryBytes: 2 ** 32, gpus: 0 };
+const plain = { virtualization: ["container"], architectures: ["amd64"], heldPorts: {} };
+const recorded = {
+  ...{ version: 1, at: 1, tier: "cluster", instanceId: `${ID}-0`, omitted: 0, options: { strategy: "best-fit" } },
+  request: { memoryBytes: 1, cpuMillis: 1, gpus: 0, virtualization: "container", architectures: [], ports: [] },
+  candidates: [{ id: "x", name: "host-x", active: true, free: room, total: room, ...plain }],
+  decision: { placed: true, candidateId: "x", ranking: ["x"] },
+};
+const explained = {
+  job_name: "shop.prod.web.prod",
+  instance_number: 0,
+  status: "RUNNING",
+  status_detail: "runs",
+  timeline: [{ at: 0, tier: "worker", status: "RUNNING", detail: "runs" }],
+  decisions: [{ at: 1, tier: "cluster", lines: ["best-fit chose worker host-x of 1 workers"], record: recorded }],
+};
 
 function register(json: (value: unknown, status?: number) => void): void {
   if (root.registered) {
@@ -262,6 +304,16 @@ test("everything that lists can answer in JSON", async () => {
   assert.match(stdout, /instances: +0 well of 1\n.*shop\.web\/0 {2}DEAD {2}exit code 1/s);
 });
 
+test("a join command names an address that other machines have, and says when nothing answers there", async () => {
+  await loggedIn();
+  const { stdout, stderr } = await oak(["cluster", "token"]);
+  const port = (server.address() as { port: number }).port;
+  const [, host] = new RegExp(`^OAK_JOIN_TOKEN=abc oak cluster --root http://(.*):${port} --name`).exec(stdout) ?? [];
+  // A machine without a network has no other address.
+  assert.equal(host, await ownAddress("127.0.0.1"), stdout);
+  if (host !== "127.0.0.1") assert.match(stderr, /this root: it listens on loopback only\. Start it with --host/);
+});
+
 test("logs of one instance are plain; several are told apart", async () => {
   await loggedIn();
   root.registered = true;
@@ -271,4 +323,38 @@ test("logs of one instance are plain; several are told apart", async () => {
   ];
   assert.equal((await oak(["logs", "web/0"])).stdout, "first\nlast words\n");
   assert.match((await oak(["logs", "web"])).stdout, /shop\.web\/1 \| last words\n/);
+});
+
+test("plan ends with 0 when all would be placed, 1 when not, 2 for a descriptor that is none", async () => {
+  await loggedIn();
+  const plan = (input: string, ...more: string[]) => oak(["plan", "-f", "-", ...more], { input });
+  const good = await plan(SLA);
+  assert.equal(good.exitCode, 0, good.stderr);
+  assert.match(good.stdout, /\+ application shop.prod\n {2}\+ service shop.prod.web.prod\n→ a\/0 to cluster home/);
+  root.isPlaceable = false;
+  const bad = await plan(SLA);
+  assert.equal(bad.exitCode, 1);
+  assert.match(bad.stdout, /✗ a\/0 REQUESTED: waits/);
+  assert.equal((await plan("sla_version: v1")).exitCode, 2);
+  assert.equal(JSON.parse((await plan(SLA, "-o", "json")).stdout).ok, false);
+  assert.ok(!root.registered);
+});
+
+test("explain tells what happened and what was decided; replay decides it again", async () => {
+  await loggedIn();
+  root.registered = true;
+  const { stdout } = await oak(["explain", "web/0"]);
+  assert.match(
+    stdout,
+    /shop.prod.web.prod\/0 {2}RUNNING {2}runs\n.*worker +RUNNING +runs\n.*the cluster decided\n +best-fit/s,
+  );
+  const json = await oak(["explain", "web/0", "-o", "json"]);
+  const again = await oak(["replay", "-"], { input: json.stdout });
+  assert.equal(again.exitCode, 0, again.stderr);
+  assert.match(again.stdout, /cluster {2}the same again/);
+  const forged = json.stdout.replace(/"candidateId": "x"/, '"candidateId": "y"');
+  const other = await oak(["replay", "-"], { input: forged });
+  assert.equal(other.exitCode, 1);
+  assert.match(other.stdout, /candidateId: was "y", is "x"/);
+  assert.equal((await oak(["replay", "-"], { input: "[]" })).exitCode, 2);
 });

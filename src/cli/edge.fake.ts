@@ -42,6 +42,7 @@ export function fakeEdge(options: Partial<Edge> & { input?: string } = {}): Fake
     purge: async () => 0,
     images: () => Promise.reject(new Error("no images here")),
     labs: () => Promise.reject(new Error("no labs here")),
+    resetAdmin: () => Promise.reject(new Error("no root here")),
     become: (file, args) => {
       throw new Error(`became ${[file, ...args].join(" ")}`);
     },

@@ -26,6 +26,8 @@ export interface Edge {
   /** The local runtime's image store; needs root. */
   images(socket: string): Promise<ImageTool>;
   labs(): Promise<LabTools>;
+  /** Gives an Admin of the root in that state folder a new password; no root need run. */
+  resetAdmin(stateDir: string): Promise<{ readonly username: string; readonly password: string }>;
   /** Becomes another program, which takes over terminal, signals and exit code. */
   become(file: string, args: readonly string[]): never;
 }

@@ -58,7 +58,7 @@ export function addImageCommands(program: Command, edge: Edge): void {
 
 function operator(command: Command): Command {
   return output(command)
-    .option("--cluster-url <url>", "join URL of the cluster", "http://127.0.0.1:10100")
+    .option("--cluster <url>", "join URL of the cluster", "http://127.0.0.1:10100")
     .option(
       "--operator-token-file <file>",
       "the cluster's operator token; or OAK_OPERATOR_TOKEN",

@@ -8,6 +8,7 @@ import { CONTAINERD_SOCKET, positive, STATE_DIR } from "./command-options.ts";
 import { type Edge, ROLES, type RoleName } from "./edge.ts";
 import { addLabCommands } from "./lab-commands.ts";
 import { addClusterCommands, addImageCommands, addWorkerCommands } from "./machine-commands.ts";
+import { addNetCommands } from "./net-commands.ts";
 import { addSettings, typedSettings } from "./settings-options.ts";
 
 export function createProgram(edge: Edge): Command {
@@ -33,6 +34,7 @@ export function createProgram(edge: Edge): Command {
   addWorkerCommands(addRole(program, edge, "worker", "run a worker, or look at those of a cluster"), edge);
   addClientCommands(program, edge);
   addImageCommands(program, edge);
+  addNetCommands(program, edge);
   addLabCommands(program, edge);
   program
     .command("completion <shell>")

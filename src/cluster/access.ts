@@ -9,6 +9,7 @@ const WRITES: Readonly<Record<WorkerTopic["kind"], { readonly retain: boolean } 
   desired: undefined,
   manifest: undefined,
   logRequest: undefined,
+  measure: undefined,
   network: undefined,
   routes: undefined,
 };
@@ -27,8 +28,10 @@ export function publishRefusal(
 }
 
 export function maySubscribe(workerId: string, filter: string): boolean {
-  const { desiredOf, manifest, logRequest, network, routes } = topics;
-  const own: readonly string[] = [desiredOf, manifest, logRequest, network, routes].map((topic) => topic(workerId));
+  const { desiredOf, manifest, logRequest, measure, network, routes } = topics;
+  const own: readonly string[] = [desiredOf, manifest, logRequest, measure, network, routes].map((topic) =>
+    topic(workerId),
+  );
   if (own.includes(filter)) return true;
   const parsed = parseTopic(filter);
   return parsed?.kind === "desired" && parsed.workerId === workerId;

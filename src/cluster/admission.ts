@@ -52,21 +52,18 @@ export class Admission {
     }
     if (joinToken === undefined)
       throw new AppError("TOKEN_MISSING", "This cluster does not know this worker: a join token is needed once");
-    this.#checkToken(joinToken, info.hostname);
-    const worker = state.addWorker({ keyDigest, info });
+    const worker = state.addWorker({ keyDigest, info }, () => this.#spendToken(joinToken, info.hostname));
     this.#options.log.info({ workerId: worker.id, hostname: worker.hostname }, "worker joined");
     return worker;
   }
 
-  /** Spends the token, unless the worker would be refused for its name anyway. */
-  #checkToken(joinToken: string, hostname: string): void {
+  /** Part of a transaction, which an exception here undoes. */
+  #spendToken(joinToken: string, hostname: string): void {
     const { store, clock } = this.#options;
-    store.write(() => {
-      const expiresAt = store.takeToken(secretDigest(joinToken));
-      if (expiresAt === undefined) throw new AppError("TOKEN_INVALID", "The join token is unknown or already used");
-      if (expiresAt < clock.now()) throw new AppError("TOKEN_EXPIRED", "The join token has expired; issue another one");
-      this.#checkHostname(hostname);
-    });
+    const expiresAt = store.takeToken(secretDigest(joinToken));
+    if (expiresAt === undefined) throw new AppError("TOKEN_INVALID", "The join token is unknown or already used");
+    if (expiresAt < clock.now()) throw new AppError("TOKEN_EXPIRED", "The join token has expired; issue another one");
+    this.#checkHostname(hostname);
   }
 
   #checkHostname(hostname: string, ownId?: string): void {

@@ -82,9 +82,13 @@ export class ClusterState {
     return this.withdrawals.some((one) => one.instanceId === instanceId && one.workerId === workerId);
   }
 
-  addWorker(worker: { readonly keyDigest: string; readonly info: WorkerInfo }): Worker {
+  /** @param vouch spends what lets it in, in the same transaction; nothing is spent or added when it throws */
+  addWorker(worker: { readonly keyDigest: string; readonly info: WorkerInfo }, vouch: () => void = () => {}): Worker {
     const added: Worker = { ...worker, id: objectId(), hostname: worker.info.hostname, manifestRevision: 0 };
-    this.#write((change) => change.putWorker(added));
+    this.#write((change) => {
+      vouch();
+      change.putWorker(added);
+    });
     return added;
   }
 
@@ -135,7 +139,10 @@ export class ClusterState {
           assignment.generation === known.assignment.generation &&
           JSON.stringify(assignment) !== JSON.stringify(known.assignment)
         ) {
-          if (known.placement) change.revise(known.placement.workerId);
+          // The worker is told nothing of the request, which changes when what it is to be near to moves.
+          if (known.placement && !isSameForWorker(assignment, known.assignment)) {
+            change.revise(known.placement.workerId);
+          }
           change.putInstance({ ...known, assignment });
         }
       }
@@ -150,7 +157,8 @@ export class ClusterState {
         switch (step.do) {
           case "withdraw": {
             change.withdraw(instance);
-            const tried = new Map(instance.tried).set(step.workerId, step.reason);
+            const before = step.startsOver ? [] : instance.tried;
+            const tried = new Map(before).set(step.workerId, step.reason);
             change.putInstance({ ...this.#fresh(instance.assignment), tried });
             break;
           }
@@ -234,6 +242,10 @@ export class ClusterState {
       if (!this.#workers.has(workerId)) this.#withdrawals.delete(key);
     for (const id of change.instances.keys()) this.#onChanged(id, true);
   }
+}
+
+function isSameForWorker({ request: _one, ...now }: Assignment, { request: _other, ...before }: Assignment): boolean {
+  return JSON.stringify(now) === JSON.stringify(before);
 }
 
 function set<T>(map: Map<string, T>, key: string, value: T | undefined): void {

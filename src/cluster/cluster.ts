@@ -7,21 +7,28 @@ import type { Logger } from "../base/log.ts";
 import { type OwnSecret, ownSecret } from "../base/own-secret.ts";
 import { Reconciler } from "../base/reconciler.ts";
 import { runTogether } from "../base/task-group.ts";
+import { History } from "../hierarchy/history.ts";
+import { saveHistory } from "../hierarchy/history-saver.ts";
 import { LogData, topics, type WorkerTopic } from "../protocol/mqtt.ts";
 import { Interest } from "../protocol/route.ts";
 import { HttpServer } from "../transport/http-server.ts";
+import { PlacementVoter } from "../transport/placement-voter.ts";
 import { Admission } from "./admission.ts";
 import { Broker } from "./broker.ts";
 import { ClusterState } from "./cluster-state.ts";
 import { DesiredTopics } from "./desired-topics.ts";
+import { explain, noteInHistory, saveDecisions } from "./explain.ts";
 import { type JoinApiOptions, joinApi, MAX_JOIN_BODY_BYTES } from "./join-api.ts";
 import { LogRelay } from "./log-relay.ts";
+import { Measuring } from "./measuring.ts";
+import type { Worker } from "./model.ts";
 import { createOverlay, type Overlay } from "./overlay.ts";
 import { PlacementLoop } from "./placement.ts";
 import type { ClusterSettings } from "./settings.ts";
 import { ClusterStore } from "./store/cluster-store.ts";
 import { Uplink } from "./uplink.ts";
 import { ClusterView } from "./view.ts";
+import { positionOf as positionOfWorker } from "./whereabouts.ts";
 import { Workers } from "./workers.ts";
 
 export interface ClusterDeps {
@@ -79,10 +86,14 @@ async function runCluster(
   const key = await ownSecret(join(stateDir, "key"));
   const operator = await ownSecret(join(stateDir, "operator-token"));
   const store = new ClusterStore(join(stateDir, "cluster.db"));
-  const { state, broker, desired, overlay, placement, uplink, api, admission } = assemble(settings, deps, {
-    key,
-    store,
-  });
+  const { state, broker, desired, overlay, placement, uplink, history, voter, api, admission } = assemble(
+    settings,
+    deps,
+    {
+      key,
+      store,
+    },
+  );
   let server: HttpServer | undefined;
   try {
     state.load();
@@ -103,12 +114,14 @@ async function runCluster(
         routes: (stop) => overlay.routes.run(stop),
         uplink: (stop) => uplink.run(stop),
         saving: (stop) => keepSaving(state, deps, stop),
+        decisions: (stop) => saveHistory({ ...deps, history, save: (records) => saveDecisions(store, records) }, stop),
       },
       signal,
     );
   } finally {
     await server?.close();
     await broker.close();
+    voter?.close();
     store.close();
   }
 }
@@ -119,7 +132,9 @@ function assemble(
   { log, clock, version = "development", rootToken }: ClusterDeps,
   { key, store }: { readonly key: OwnSecret; readonly store: ClusterStore },
 ) {
-  const { name, location, host, strategy, rootUrl } = settings;
+  const { name, location, host, strategy, root: rootUrl, placementPlugin } = settings;
+  const history = new History("cluster");
+  const voter = placementPlugin === undefined ? undefined : new PlacementVoter(placementPlugin, { log, clock });
   const state = new ClusterState({
     store,
     clock,
@@ -130,6 +145,7 @@ function assemble(
         for (const other of overlay.affectedBy(id)) uplink.changed(other, true);
       }
       uplink.changed(id, isNews);
+      if (isNews) noteInHistory(history, view.report(id), clock.now());
     },
   });
   const broker = new Broker({
@@ -145,10 +161,20 @@ function assemble(
     clock,
     log,
     onChanged: () => placement.trigger(),
+    onMoved: (id) => {
+      for (const { assignment } of state.instancesOn(id)) uplink.changed(assignment.instanceId, false);
+    },
+    onMeasured: (id, measured) => measuring.take(id, measured),
     onAddressesFree: (id, count) => overlay.subnets.reported(id, count),
     disconnect,
   });
-  const view: ClusterView = new ClusterView({ state, workers, overlay: () => overlay });
+  const positionOf = (worker: Worker) => positionOfWorker(worker, workers.contact(worker.id).coordinate, location);
+  const measuring = new Measuring({
+    retain: (topic, payload) => broker.retain(topic, payload),
+    coordinateOf: (id) => workers.contact(id).coordinate,
+    ...{ clock, log },
+  });
+  const view: ClusterView = new ClusterView({ state, workers, overlay: () => overlay, positionOf });
   const logs = new LogRelay({
     workerOf: (instanceId) => view.reachableWorkerOf(instanceId),
     request: (id, request) => broker.send(topics.logRequest(id), JSON.stringify(request)),
@@ -169,6 +195,11 @@ function assemble(
       overlay.subnets.takeNetwork(network);
       placement.trigger();
     },
+    onLandmarks: (peers) => {
+      measuring.takeForeign(peers);
+      placement.trigger();
+    },
+    explain: (id) => explain(history, store, id),
     onUp: () => overlay.routes.linkUp(),
     onLog: (message) => (message.type === "log.open" ? logs.open(message) : logs.close(message.stream)),
     onDown: () => logs.closeAll(),
@@ -182,6 +213,7 @@ function assemble(
     workers,
     desired,
     subnets: overlay.subnets,
+    ...{ measuring, history, positionOf, voter },
     isAutonomous: () => !uplink.isConnected,
     onLiveness: (id, isActive) => {
       if (!isActive) logs.workerGone(id);
@@ -213,6 +245,7 @@ function assemble(
     overlay.subnets.release(id);
     state.removeWorker(id);
     workers.forget(id);
+    measuring.forget(id);
     overlay.routes.leave(id);
     disconnect(id);
     logs.workerGone(id);
@@ -221,7 +254,7 @@ function assemble(
   };
   const api = (served: Pick<JoinApiOptions, "operatorToken" | "mqttPort">) =>
     joinApi({ ...served, admission, clusterName: name, workers: () => view.workerDocuments(), removeWorker, clock });
-  return { state, broker, desired, overlay, placement, uplink, admission, api };
+  return { state, broker, desired, overlay, placement, uplink, history, voter, admission, api };
 }
 
 /** What cannot be written now is kept and written later: the workers would tell it again, too. */

@@ -1,6 +1,6 @@
 /** What one link still has to tell the root: compares with what it was told, so that nothing is told twice. */
 import type { Clock } from "../base/clock.ts";
-import type { Aggregate } from "../protocol/capacity.ts";
+import type { Aggregate, Landmark } from "../protocol/capacity.ts";
 import type { InstanceReport } from "../protocol/instance.ts";
 import type { ClusterMessage } from "../protocol/uplink.ts";
 
@@ -12,6 +12,7 @@ export interface OutgoingView {
   aggregate(): Aggregate;
   /** Subnets that could still be given to workers. */
   subnetsFree(): number;
+  landmarks(): Landmark[];
 }
 
 type Report = Extract<ClusterMessage, { type: "report" }>;
@@ -32,6 +33,7 @@ export class OutgoingState {
   #aggregate = "";
   #aggregateAt = Number.NEGATIVE_INFINITY;
   #subnetsFree: number | undefined;
+  #landmarks = "[]";
 
   constructor(view: OutgoingView, clock: Clock) {
     this.#view = view;
@@ -59,7 +61,8 @@ export class OutgoingState {
     const { instances, removed } = this.#nextInstances(full);
     const subnetsFree = this.#view.subnetsFree();
     const isOther = full || subnetsFree !== this.#subnetsFree;
-    if (!isOther && !aggregate && instances.length === 0 && removed.length === 0) return undefined;
+    const landmarks = this.#nextLandmarks(full);
+    if (!isOther && !aggregate && !landmarks && instances.length === 0 && removed.length === 0) return undefined;
     this.#subnetsFree = subnetsFree;
     this.#isFull = false;
     this.#revision += 1;
@@ -71,6 +74,7 @@ export class OutgoingState {
       instances,
       removed,
       ...(isOther ? { subnetsFree } : {}),
+      ...(landmarks ? { landmarks } : {}),
     };
   }
 
@@ -91,6 +95,15 @@ export class OutgoingState {
     }
     this.#changed.clear();
     return { instances, removed };
+  }
+
+  #nextLandmarks(full: boolean): Landmark[] | undefined {
+    const landmarks = this.#view.landmarks();
+    const text = JSON.stringify(landmarks);
+    if (full) this.#landmarks = "[]";
+    if (text === this.#landmarks) return undefined;
+    this.#landmarks = text;
+    return landmarks;
   }
 
   #nextAggregate(full: boolean): Aggregate | undefined {

@@ -1,11 +1,20 @@
 /** The cluster's loop: who is there, what should be where, carry it out. It decides nothing itself: plan.ts does. */
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
+import type { Decided } from "../hierarchy/delegate.ts";
+import type { History } from "../hierarchy/history.ts";
+import type { Position } from "../protocol/placement-request.ts";
 import type { ScheduleOptions } from "../scheduler/candidate.ts";
+import type { PlacementVoter } from "../transport/placement-voter.ts";
+import { candidates } from "./capacity.ts";
 import type { ClusterState } from "./cluster-state.ts";
 import type { DesiredTopics } from "./desired-topics.ts";
-import { plan, type Step } from "./plan.ts";
+import type { Measuring } from "./measuring.ts";
+import type { Worker } from "./model.ts";
+import { type PlanInput, plan, pluginQuestions, type Step } from "./plan.ts";
+import { Promises, type PromisesInput, type Round } from "./promises.ts";
 import type { Subnets } from "./subnets.ts";
+import { ownTargets, resolve } from "./whereabouts.ts";
 import type { Workers } from "./workers.ts";
 
 export interface PlacementOptions {
@@ -13,6 +22,11 @@ export interface PlacementOptions {
   readonly workers: Pick<Workers, "changes" | "livenessOf" | "lost" | "trustChanges">;
   readonly desired: Pick<DesiredTopics, "sync">;
   readonly subnets: Pick<Subnets, "sync">;
+  readonly measuring: Pick<Measuring, "sync" | "measuredOf" | "last">;
+  readonly history: Pick<History, "decided">;
+  readonly positionOf: (worker: Worker) => Position;
+  /** Absent: the strategy alone decides. */
+  readonly voter?: Pick<PlacementVoter, "votes"> | undefined;
   readonly isAutonomous: () => boolean;
   /** A worker went from or to active. */
   readonly onLiveness: (workerId: string, isActive: boolean) => void;
@@ -25,19 +39,44 @@ export interface PlacementOptions {
 
 export class PlacementLoop {
   readonly #options: PlacementOptions;
+  readonly #promises: Promises;
 
   constructor(options: PlacementOptions) {
     this.#options = options;
+    this.#promises = new Promises({ measured: (host, workerId) => options.measuring.last(host, workerId) });
   }
 
   async pass(): Promise<undefined> {
-    const { state, workers, desired, subnets, clock, strategy } = this.#options;
+    const { state, workers, desired, subnets, clock, voter } = this.#options;
     for (const { workerId, now } of workers.changes()) {
       state.touch(state.instancesOn(workerId).map(({ assignment }) => assignment.instanceId));
       this.#options.onLiveness(workerId, now === "active");
     }
     for (const workerId of workers.trustChanges()) this.#options.onTrust(workerId);
+    const round = this.#watch();
+    const questions = voter ? pluginQuestions(this.#observe(round)) : new Map();
+    const votes = questions.size > 0 ? await voter!.votes(questions) : undefined;
+    // Observed again: while a plugin thinks, the world goes on.
+    const observed = this.#observe(round);
     const steps = plan({
+      ...observed,
+      votes,
+      monotonic: () => clock.monotonic(),
+      onDecision: (decided) => this.#noteDecision(decided),
+    });
+    this.#promises.tried(round.moves.keys(), clock.monotonic());
+    if (steps.length > 0) state.applySteps(steps);
+    for (const step of steps) this.#note(step);
+    this.#measure(round);
+    // Both go on by themselves: a worker that reads slowly must not hold up the others.
+    void subnets.sync();
+    void desired.sync();
+    return undefined;
+  }
+
+  #observe({ moves }: Round): PlanInput {
+    const { state, workers, clock, strategy, measuring, positionOf, isAutonomous } = this.#options;
+    return {
       now: clock.monotonic(),
       workers: state.workers,
       instances: state.instances,
@@ -45,14 +84,43 @@ export class PlacementLoop {
       livenessOf: workers.livenessOf,
       lost: workers.lost(),
       strategy,
-      isAutonomous: this.#options.isAutonomous(),
+      isAutonomous: isAutonomous(),
+      positionOf,
+      measuredOf: measuring.measuredOf,
+      brokenPromises: moves,
+    };
+  }
+
+  #watch(): Round {
+    const { state, clock, measuring, positionOf, workers } = this.#options;
+    const { instances } = state;
+    const isWatched = instances.some(({ assignment: { request } }) => request.links ?? request.users);
+    if (!isWatched) return this.#promises.round({ now: clock.monotonic(), instances: [], ...NOBODY });
+    const { withdrawals } = state;
+    const { livenessOf } = workers;
+    const all = candidates({ workers: state.workers, instances, withdrawals, livenessOf, positionOf });
+    const byId = new Map(all.map((one) => [one.id, one]));
+    const targets = ownTargets(instances, (id) => byId.get(id)?.position);
+    return this.#promises.round({
+      now: clock.monotonic(),
+      instances,
+      candidateOf: (id) => byId.get(id),
+      resolved: (request) => resolve(request, targets, measuring.measuredOf),
     });
-    if (steps.length > 0) state.applySteps(steps);
-    for (const step of steps) this.#note(step);
-    // Both go on by themselves: a worker that reads slowly must not hold up the others.
-    void subnets.sync();
-    void desired.sync();
-    return undefined;
+  }
+
+  #measure({ broken }: Round): void {
+    const { state, workers, measuring } = this.#options;
+    const active = state.workers.filter(({ id }) => workers.livenessOf(id) === "active");
+    measuring.sync({ workers: active, instances: state.instances, restless: broken });
+  }
+
+  #noteDecision(decided: Decided): void {
+    const { history, clock, log } = this.#options;
+    history.decided(decided, clock.now());
+    for (const warning of decided.decision.warnings ?? []) {
+      log.warn({ instanceId: decided.instanceId, warning }, "placement decided without its plugin");
+    }
   }
 
   #note(step: Step): void {
@@ -62,3 +130,8 @@ export class PlacementLoop {
     log.info({ decision, jobName, ...fields }, "placement decided");
   }
 }
+
+const NOBODY: Pick<PromisesInput, "candidateOf" | "resolved"> = {
+  candidateOf: () => undefined,
+  resolved: (request) => request,
+};

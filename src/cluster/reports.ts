@@ -1,5 +1,6 @@
 /** What the root is told of an instance. Pure. */
 import type { InstanceReport, InstanceStatus } from "../protocol/instance.ts";
+import type { Position } from "../protocol/placement-request.ts";
 import type { Live } from "./live.ts";
 import { type Instance, idOf, isCompleted, type Withdrawal, type Worker } from "./model.ts";
 
@@ -11,15 +12,21 @@ export interface Surroundings {
   readonly silentSince?: number | undefined;
   /** Where its traffic is to go. */
   readonly live?: Live | undefined;
+  /** Of its worker. */
+  readonly position?: Position | undefined;
 }
 
-export function reportToRoot(instance: Instance, { worker, silentSince, live }: Surroundings): InstanceReport {
+export function reportToRoot(
+  instance: Instance,
+  { worker, silentSince, live, position }: Surroundings,
+): InstanceReport {
   const { assignment, placement, report, refusal, since } = instance;
   const base = { instanceId: idOf(instance), generation: assignment.generation, since, restarts: 0 };
   if (report && isCompleted(instance)) return translated(report, base.generation, { worker });
   if (refusal?.kind === "declined") return { ...base, status: "NO_WORKER_CAPACITY", detail: refusal.detail };
   if (!placement || !worker)
     return { ...base, status: "CLUSTER_SCHEDULED", detail: refusal?.detail ?? "the cluster chooses a worker" };
+  const there = position && Object.keys(position).length > 0 ? { position } : {};
   if (silentSince !== undefined) {
     const last = report ? `; it was ${report.status} then` : "";
     const detail = `worker "${worker.hostname}" has been silent since ${new Date(silentSince).toISOString()}${last}`;
@@ -29,11 +36,18 @@ export function reportToRoot(instance: Instance, { worker, silentSince, live }: 
       status: "FAILED",
       since: silentSince,
       detail,
+      ...there,
       ...(live && { live }),
     };
   }
-  if (!report) return { ...base, status: "NODE_SCHEDULED", detail: `handed to worker "${worker.hostname}"` };
-  return translated(report, base.generation, { worker, live });
+  if (!report) return { ...base, status: "NODE_SCHEDULED", detail: handedTo(instance, worker), ...there };
+  return { ...translated(report, base.generation, { worker, live }), ...there };
+}
+
+/** With the reason, if it was elsewhere before. */
+function handedTo({ tried }: Instance, { hostname }: Worker): string {
+  const reason = [...tried.values()].at(-1);
+  return `handed to worker "${hostname}"${reason === undefined ? "" : `; moved: ${reason}`}`;
 }
 
 function translated(report: InstanceReport, generation: number, { worker, live }: Surroundings): InstanceReport {

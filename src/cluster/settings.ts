@@ -9,10 +9,10 @@ export const CLUSTER_SETTINGS = {
   name: { schema: Name, help: "Name of this cluster, unique at its root.", default: "cluster" },
   location: {
     schema: z.string().check(z.maxLength(200)),
-    help: "Where it is: a place or coordinates, for people.",
+    help: "Where its workers are that do not say it themselves: latitude,longitude or the name of an area.",
     default: "",
   },
-  rootUrl: {
+  root: {
     schema: z.url({ protocol: /^https?$/ }),
     help: "Address of the root's API, http:// or https://.",
     default: "http://127.0.0.1:10000",
@@ -22,9 +22,13 @@ export const CLUSTER_SETTINGS = {
   mqttPort: { schema: port, help: "TCP port of the MQTT broker.", default: 10003 },
   stateDir: { schema: z.string(), help: "Folder for the database and keys.", default: "/var/lib/oakestra/cluster" },
   strategy: {
-    schema: z.enum(["best-fit", "first-fit"]),
-    help: "How a worker is chosen: best-fit (most room left) or first-fit.",
+    schema: z.enum(["best-fit", "first-fit", "nearest"]),
+    help: "How a worker is chosen: best-fit (most room left), first-fit or nearest.",
     default: "best-fit",
+  },
+  placementPlugin: {
+    schema: z.optional(z.string().check(z.minLength(1), z.maxLength(1000))),
+    help: "A program, or the URL of a service, that orders the workers that fit; see docs/placement.md.",
   },
   joinTokenFile: {
     schema: z.optional(z.string()),

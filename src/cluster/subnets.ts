@@ -193,7 +193,8 @@ export class Subnets {
   #networkOf(workerId: string): WorkerNetwork | undefined {
     const subnets = this.#of(workerId).toSorted((one, other) => one.base - other.base);
     if (!this.#network || subnets.length === 0) return undefined;
-    const { serviceRange } = this.#network;
-    return { serviceRange, subnets: subnets.map(({ base }) => formatPiece(this.#pool, base)) };
+    const { serviceRange, key } = this.#network;
+    const texts = subnets.map(({ base }) => formatPiece(this.#pool, base));
+    return { serviceRange, subnets: texts, ...(key === undefined ? {} : { key }) };
   }
 }

@@ -8,6 +8,7 @@ import { AppError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { jitter } from "../base/random.ts";
 import { backoffMs } from "../base/retry.ts";
+import type { Landmark } from "../protocol/capacity.ts";
 import type { Interest, RouteUpdate } from "../protocol/route.ts";
 import {
   type ClusterMessage,
@@ -19,6 +20,8 @@ import {
 import type { DesiredChange } from "./cluster-state.ts";
 import { decode } from "./decode.ts";
 import { OutgoingState, type OutgoingView } from "./outgoing-state.ts";
+
+type Answer = Extract<ClusterMessage, { type: "explain.answer" }>;
 
 export interface UplinkOptions {
   readonly rootUrl: string;
@@ -36,7 +39,10 @@ export interface UplinkOptions {
   /** Throws when it cannot be stored; the link is then made anew. */
   readonly onDesired: (change: DesiredChange) => void;
   readonly onRoutes: (update: RouteUpdate) => void;
-  readonly onNetwork: (network: { readonly serviceRange: string; readonly blocks: string[] }) => void;
+  readonly onNetwork: (network: Omit<Extract<RootMessage, { type: "network" }>, "type">) => void;
+  readonly onLandmarks: (peers: readonly Landmark[]) => void;
+  /** What this cluster knows of how an instance came to be where it is. */
+  readonly explain: (instanceId: string) => Pick<Answer, "timeline" | "decisions">;
   readonly onUp: () => void;
   readonly onLog: (message: Extract<RootMessage, { type: "log.open" | "log.close" }>) => void;
   readonly onDown: () => void;
@@ -221,6 +227,14 @@ export class Uplink {
       case "network":
         this.#options.onNetwork(message);
         return;
+      case "landmarks":
+        this.#options.onLandmarks(message.peers);
+        return;
+      case "explain.ask": {
+        const { question, instanceId } = message;
+        this.#send(link, { type: "explain.answer", question, ...this.#options.explain(instanceId) });
+        return;
+      }
       case "log.open":
       case "log.close":
         this.#options.onLog(message);

@@ -1,10 +1,12 @@
 /** State and membership together, as the root and operators see them. */
 import { AppError } from "../base/errors.ts";
 import { aggregate } from "../hierarchy/capacity.ts";
-import type { Aggregate } from "../protocol/capacity.ts";
+import type { Aggregate, Landmark } from "../protocol/capacity.ts";
 import type { InstanceReport } from "../protocol/instance.ts";
+import type { Position } from "../protocol/placement-request.ts";
 import { candidates } from "./capacity.ts";
 import type { ClusterState } from "./cluster-state.ts";
+import { landmarksOf } from "./measure-plan.ts";
 import { type Instance, idOf, type Worker } from "./model.ts";
 import type { Overlay } from "./overlay.ts";
 import { reportToRoot } from "./reports.ts";
@@ -15,16 +17,19 @@ export class ClusterView {
   readonly #state: ClusterState;
   readonly #workers: Workers;
   readonly #overlay: () => Pick<Overlay, "own" | "subnets">;
+  readonly #positionOf: (worker: Worker) => Position;
 
   constructor(parts: {
     readonly state: ClusterState;
     readonly workers: Workers;
     /** Made later than this. */
     readonly overlay: () => Pick<Overlay, "own" | "subnets">;
+    readonly positionOf: (worker: Worker) => Position;
   }) {
     this.#state = parts.state;
     this.#workers = parts.workers;
     this.#overlay = parts.overlay;
+    this.#positionOf = parts.positionOf;
   }
 
   /** @throws AppError NOT_FOUND */
@@ -51,12 +56,16 @@ export class ClusterView {
   aggregate(): Aggregate {
     const active = this.#candidates().filter((candidate) => candidate.active);
     return aggregate(
-      active.map(({ id, total, free, virtualization }) => {
+      active.map(({ id, total, free, virtualization, position }) => {
         const { architecture } = this.worker(id).info;
         const { cpuPercent, memoryPercent } = this.#workers.contact(id);
-        return { architecture, virtualization, total, free, cpuPercent, memoryPercent };
+        return { architecture, virtualization, total, free, cpuPercent, memoryPercent, position };
       }),
     );
+  }
+
+  landmarks(): Landmark[] {
+    return landmarksOf(this.#state.workers.filter(({ id }) => this.#workers.livenessOf(id) === "active"));
   }
 
   /** Of the instance's worker, when it can be asked for something. */
@@ -82,7 +91,8 @@ export class ClusterView {
     if (!placement) return reportToRoot(instance, {});
     const worker = this.#state.worker(placement.workerId);
     const silentSince = this.#workers.silentSince(placement.workerId);
-    return reportToRoot(instance, { worker, silentSince, live: this.#overlay().own.liveOf(idOf(instance)) });
+    const live = this.#overlay().own.liveOf(idOf(instance));
+    return reportToRoot(instance, { worker, silentSince, live, position: worker && this.#positionOf(worker) });
   }
 
   #candidates() {
@@ -91,6 +101,7 @@ export class ClusterView {
       instances: this.#state.instances,
       withdrawals: this.#state.withdrawals,
       livenessOf: this.#workers.livenessOf,
+      positionOf: this.#positionOf,
     });
   }
 }

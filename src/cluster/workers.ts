@@ -7,7 +7,8 @@ import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { type ChildContact, type Liveness, liveness, lostChildren } from "../hierarchy/children.ts";
 import type { InstanceReport } from "../protocol/instance.ts";
-import { Presence, WorkerReport, type WorkerTopic } from "../protocol/mqtt.ts";
+import { type Measurement, Presence, WorkerReport, type WorkerTopic } from "../protocol/mqtt.ts";
+import type { NetworkCoordinate } from "../protocol/placement-request.ts";
 import type { ClusterState } from "./cluster-state.ts";
 import { decode } from "./decode.ts";
 import type { Trust } from "./live.ts";
@@ -32,6 +33,8 @@ export interface Contact {
   readonly holds: ReadonlyMap<string, InstanceReport>;
   readonly cpuPercent: number;
   readonly memoryPercent: number;
+  /** Its place in the network; undefined: it has measured nothing yet. */
+  readonly coordinate?: NetworkCoordinate | undefined;
   /** Messages that broke the protocol. */
   readonly malformed: number;
 }
@@ -44,6 +47,9 @@ export interface WorkersOptions {
   readonly onChanged: () => void;
   /** How many addresses a worker could still give out. */
   readonly onAddressesFree: (workerId: string, count: number) => void;
+  /** It has moved in the network. */
+  readonly onMoved: (workerId: string) => void;
+  readonly onMeasured: (workerId: string, measured: readonly Measurement[]) => void;
   /** Ends the worker's connection: its next one begins with a full report. */
   readonly disconnect: (workerId: string) => void;
 }
@@ -157,6 +163,7 @@ export class Workers {
 
   #report(workerId: string, report: WorkerReport): void {
     const before = this.contact(workerId);
+    const wasActive = this.livenessOf(workerId) === "active";
     if (!report.full && report.sequence !== before.expected) {
       this.#skip(workerId, report.sequence);
       return;
@@ -176,11 +183,15 @@ export class Workers {
       holds,
       cpuPercent: report.cpuPercent,
       memoryPercent: report.memoryPercent,
+      ...(report.coordinate ? { coordinate: report.coordinate } : {}),
     });
+    if (report.measured?.length) this.#options.onMeasured(workerId, report.measured);
+    if (report.coordinate) this.#options.onMoved(workerId);
     if (report.addressesFree !== undefined) this.#options.onAddressesFree(workerId, report.addressesFree);
     this.#takeOver(workerId, report);
     const isMore = report.full || report.instances.length + report.removed.length > 0 || report.info !== undefined;
-    if (isMore || !before.connected || report.manifest !== before.manifest) this.#options.onChanged();
+    const knowsMore = report.coordinate !== undefined || (report.measured?.length ?? 0) > 0;
+    if (isMore || knowsMore || !wasActive || report.manifest !== before.manifest) this.#options.onChanged();
   }
 
   #takeOver(workerId: string, report: WorkerReport): void {

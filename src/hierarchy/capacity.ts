@@ -1,6 +1,8 @@
 /** Rolls exact figures of workers up into what the tier above may know: ⟨Σ, μ, σ⟩ (paper §3.2). Pure. */
 import { type Aggregate, type AggregateGroup, spread } from "../protocol/capacity.ts";
+import type { Position } from "../protocol/placement-request.ts";
 import type { Quantities } from "../scheduler/candidate.ts";
+import { zoneOf } from "../scheduler/zone.ts";
 
 export interface Measured {
   readonly architecture: string;
@@ -10,11 +12,13 @@ export interface Measured {
   readonly free: Quantities;
   readonly cpuPercent: number;
   readonly memoryPercent: number;
+  readonly position?: Position | undefined;
 }
 
 /** @param workers those that are active; suspect and lost ones leave the aggregate. */
 export function aggregate(workers: readonly Measured[]): Aggregate {
   const architectures = [...new Set(workers.map(({ architecture }) => architecture))].sort();
+  const zone = zoneOf(workers.map(({ position = {} }) => position));
   return {
     all: group(workers),
     byArchitecture: Object.fromEntries(
@@ -23,6 +27,7 @@ export function aggregate(workers: readonly Measured[]): Aggregate {
     virtualization: [...new Set(workers.flatMap(({ virtualization }) => virtualization))].sort(),
     cpuPercent: spread(workers.map(({ cpuPercent }) => cpuPercent)).mean,
     memoryPercent: spread(workers.map(({ memoryPercent }) => memoryPercent)).mean,
+    ...(zone ? { zone } : {}),
   };
 }
 

@@ -37,7 +37,7 @@ const near = (service: string, waits = true): Link => ({ measure: "latency", thr
 const run = (instances: readonly Delegated[], candidates: readonly Candidate[], onDecision?: (one: Decided) => void) =>
   delegate({ instances, candidates, lost: new Set(), strategy: "best-fit", onDecision });
 
-test("what is placed in one walk is a target for what comes after it", () => {
+test("what is placed in one walk is a target for the others of it, whatever their order", () => {
   const workers = [worker("a", 0), worker("b", 500)];
   const steps = run([asked("db"), asked("web", [near("db")])], workers);
   assert.deepEqual(
@@ -45,9 +45,12 @@ test("what is placed in one walk is a target for what comes after it", () => {
     ["a", "a"],
   );
   const early = run([asked("web", [near("db")]), asked("db")], workers);
-  const refused = early[0]!;
-  assert.ok(refused.do === "refuse" && refused.waitsFor?.[0] === "an instance of service db");
-  assert.equal(early[1]!.do, "assign");
+  assert.deepEqual(early, [
+    { do: "assign", instanceId: "web-0", childId: "a" },
+    { do: "assign", instanceId: "db-0", childId: "a" },
+  ]);
+  const alone = run([asked("web", [near("db")])], workers)[0]!;
+  assert.ok(alone.do === "refuse" && alone.waitsFor?.[0] === "an instance of service db");
 });
 
 test("replicas of one burst go to different workers", () => {

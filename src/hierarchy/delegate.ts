@@ -13,7 +13,7 @@ import type {
   ScheduleOptions,
   Verdict,
 } from "../scheduler/candidate.ts";
-import { type Target, withTargets } from "../scheduler/links.ts";
+import { searchBudgetMs, type Target, withTargets } from "../scheduler/links.ts";
 import { schedule } from "../scheduler/schedule.ts";
 
 export interface Delegated {
@@ -59,48 +59,91 @@ export interface DelegateInput {
   /** From `lostChildren`. */
   readonly lost: ReadonlySet<string>;
   readonly strategy: ScheduleOptions["strategy"];
-  readonly budget?: ScheduleOptions["budget"];
+  /** For the time budget of a request that has one; without a clock the search is never cut. */
+  readonly monotonic?: (() => number) | undefined;
   /** Told of each decision; `candidates` is only valid during the call. */
   readonly onDecision?: ((decided: Decided) => void) | undefined;
 }
 
-/** Capacity is reserved as the list is walked, so a burst cannot overcommit a child. */
-export function delegate({ instances, candidates, lost, strategy, budget, onDecision }: DelegateInput): DelegateStep[] {
-  const steps: DelegateStep[] = [];
-  const now = [...candidates];
-  const indexById = new Map(now.map(({ id }, index) => [id, index]));
-  const placed = new Map<string, Target[]>();
-  for (const instance of instances) {
-    const { instanceId, childId, pinnedTo, plugin } = instance;
-    const why = reasonsToGo(instance, indexById, lost);
-    if (childId !== undefined && why.reason === undefined) continue;
-    const excluded = new Map(instance.excluded);
-    if (childId !== undefined) excluded.set(childId, why.reason!);
-    const request = withTargets(instance.request, placed);
-    const options = { strategy, pinnedTo, excluded, plugin, budget };
-    const decision = schedule(request, now, options);
-    onDecision?.({ instanceId, request, candidates: now, options, decision });
-    if (childId !== undefined) {
-      // A child that is only silent may still run it: it keeps what nobody else can take.
-      if (!decision.placed && !why.mustGo) continue;
-      steps.push({ do: "takeBack", instanceId, childId, reason: why.reason! });
-    }
-    if (!decision.placed) {
-      const { verdicts, waitsFor } = decision;
-      steps.push({ do: "refuse", instanceId, verdicts, ...(waitsFor ? { waitsFor } : {}) });
-      continue;
-    }
-    steps.push({ do: "assign", instanceId, childId: decision.candidateId });
-    const index = indexById.get(decision.candidateId)!;
-    addTarget(placed, request, now[index]!);
-    now[index] = reserve(now[index]!, instanceId, request);
+/**
+ * Capacity is reserved as the list is walked, so a burst cannot overcommit a child. What waits for something that is placed later
+ * in the list gets another try.
+ */
+export function delegate(input: DelegateInput): DelegateStep[] {
+  const snapshot = new Snapshot(input.candidates);
+  const steps = new Map<string, readonly DelegateStep[]>();
+  let open = input.instances;
+  let isWorthAnother: boolean;
+  do {
+    const { placedCount } = snapshot;
+    for (const instance of open) steps.set(instance.instanceId, delegateOne(instance, snapshot, input));
+    open = open.filter(({ instanceId }) => isWaiting(steps.get(instanceId)!));
+    isWorthAnother = open.length > 0 && snapshot.placedCount > placedCount;
+  } while (isWorthAnother);
+  return [...steps.values()].flat();
+}
+
+function isWaiting(steps: readonly DelegateStep[]): boolean {
+  const last = steps.at(-1);
+  return last?.do === "refuse" && last.waitsFor !== undefined;
+}
+
+function delegateOne(instance: Delegated, snapshot: Snapshot, input: DelegateInput): DelegateStep[] {
+  const { instanceId, childId, pinnedTo, plugin } = instance;
+  const why = reasonsToGo(instance, snapshot, input.lost);
+  if (childId !== undefined && why.reason === undefined) return [];
+  const excluded = new Map(instance.excluded);
+  if (childId !== undefined) excluded.set(childId, why.reason!);
+  const request = withTargets(instance.request, snapshot.targets);
+  const options = { strategy: input.strategy, pinnedTo, excluded, plugin, budget: budgetOf(request, input) };
+  const decision = schedule(request, snapshot.candidates, options);
+  input.onDecision?.({ instanceId, request, candidates: snapshot.candidates, options, decision });
+  // A child that is only silent may still run it: it keeps what nobody else can take.
+  if (childId !== undefined && !decision.placed && !why.mustGo) return [];
+  const steps: DelegateStep[] =
+    childId === undefined ? [] : [{ do: "takeBack", instanceId, childId, reason: why.reason! }];
+  if (!decision.placed) {
+    const { verdicts, waitsFor } = decision;
+    return [...steps, { do: "refuse", instanceId, verdicts, ...(waitsFor ? { waitsFor } : {}) }];
   }
-  return steps;
+  snapshot.place(decision.candidateId, instanceId, request);
+  return [...steps, { do: "assign", instanceId, childId: decision.candidateId }];
+}
+
+function budgetOf(request: PlacementRequest, { monotonic }: DelegateInput): ScheduleOptions["budget"] {
+  const ms = monotonic && searchBudgetMs(request);
+  return ms === undefined ? undefined : { ms, monotonic: monotonic! };
+}
+
+/** The children as they are at this point of the walk. */
+class Snapshot {
+  readonly candidates: Candidate[];
+  /** What is placed in this walk is a target for what comes after. */
+  readonly targets = new Map<string, Target[]>();
+  readonly #indexById: ReadonlyMap<string, number>;
+  placedCount = 0;
+
+  constructor(candidates: readonly Candidate[]) {
+    this.candidates = [...candidates];
+    this.#indexById = new Map(candidates.map(({ id }, index) => [id, index]));
+  }
+
+  has(childId: string): boolean {
+    return this.#indexById.has(childId);
+  }
+
+  place(childId: string, instanceId: string, request: PlacementRequest): void {
+    const index = this.#indexById.get(childId)!;
+    const child = this.candidates[index]!;
+    addTarget(this.targets, request, child);
+    this.candidates[index] = reserve(child, instanceId, request);
+    this.placedCount += 1;
+  }
 }
 
 function reasonsToGo(
   { childId, takeBack, moveIfPossible }: Delegated,
-  known: ReadonlyMap<string, unknown>,
+  known: Pick<Snapshot, "has">,
   lost: ReadonlySet<string>,
 ): { readonly reason: string | undefined; readonly mustGo: boolean } {
   if (childId === undefined) return { reason: undefined, mustGo: false };
@@ -109,11 +152,11 @@ function reasonsToGo(
   return { reason: mustGo ?? mayGo, mustGo: mustGo !== undefined };
 }
 
-/** What is placed in this walk is a target for what comes after. */
-function addTarget(
+/** From now on the service has an instance there. */
+export function addTarget(
   placed: Map<string, Target[]>,
-  { serviceName }: PlacementRequest,
-  { id, position }: Candidate,
+  { serviceName }: Pick<PlacementRequest, "serviceName">,
+  { id, position }: Pick<Candidate, "id" | "position">,
 ): void {
   if (serviceName === undefined) return;
   const target = { ...position, candidateId: id };

@@ -174,7 +174,7 @@ test("each role is told where the one above it is, and topology settings go alon
       {
         name: "a",
         hosts: [
-          { name: "c", role: "cluster", settings: { location: "lab", rootUrl: "http://x" } },
+          { name: "c", role: "cluster", settings: { location: "lab", root: "http://x" } },
           { name: "w", role: "worker" },
           { name: "n" },
         ],
@@ -191,11 +191,11 @@ test("each role is told where the one above it is, and topology settings go alon
       ...common,
       name: "c",
       location: "lab",
-      rootUrl: "http://10.213.17.2:10000",
+      root: "http://10.213.17.2:10000",
       host: "0.0.0.0",
       joinTokenFile: "/f/join-token",
     },
-    { ...common, clusterUrl: "http://10.213.18.2:10100", joinTokenFile: "/f/join-token" },
+    { ...common, cluster: "http://10.213.18.2:10100", joinTokenFile: "/f/join-token" },
     null,
   ]);
   assert.deepEqual(

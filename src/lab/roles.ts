@@ -41,13 +41,13 @@ function roleSettings(plan: LabPlan, { host }: HostPlan, folder: string): Record
         ...name,
         ...common,
         host: "0.0.0.0",
-        rootUrl: url(root, PORTS.root),
+        root: url(root, PORTS.root),
         joinTokenFile: `${folder}/${JOIN_TOKEN}`,
       };
     }
     case "worker": {
       const cluster = addressOf((other) => other.host.name === host.cluster);
-      return { ...common, clusterUrl: url(cluster, PORTS.join), joinTokenFile: `${folder}/${JOIN_TOKEN}` };
+      return { ...common, cluster: url(cluster, PORTS.join), joinTokenFile: `${folder}/${JOIN_TOKEN}` };
     }
     case "none":
       return {};

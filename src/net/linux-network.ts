@@ -3,7 +3,7 @@
  * The kernel is the store as well: a link's alias names the owner, the map of host ports who has which. So nothing on disk can
  * contradict it, a restarted agent reads back what is, and a reboot forgets exactly what it destroyed.
  */
-import { mkdir, writeFile } from "node:fs/promises";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod/mini";
 import { contains, formatAddress, formatSubnet, parseAddress } from "../addressing/subnet.ts";
@@ -319,7 +319,9 @@ export class LinuxNetwork implements Network, Overlay {
   /** In place, not by a new file: running instances have this one mounted, and see the change. */
   async #writeResolvConf(): Promise<void> {
     await mkdir(this.#options.stateDir, { recursive: true, mode: 0o700 });
-    await writeFile(this.#resolvConf, sandboxResolvConf(await readResolvConfs(), this.#nameServer), { mode: 0o644 });
+    await writeFile(this.#resolvConf, sandboxResolvConf(await readResolvConfs(), this.#nameServer));
+    // Whatever the umask: programs in containers that are not root's read it too.
+    await chmod(this.#resolvConf, 0o644);
   }
 
   #inBackground(work: Promise<void>): void {

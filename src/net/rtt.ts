@@ -49,8 +49,8 @@ export interface RttProberOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly address?: string;
-  /** Between two probes of a peer, once it is known. */
-  readonly steadyMs?: number;
+  /** Between two probes of a peer, after the first few; by how many there have been. */
+  readonly steadyMs?: (rounds: number) => number;
   /** The same on every worker. 0: any that is free. */
   readonly port?: number;
 }
@@ -181,7 +181,12 @@ export class RttProber {
     }
     state.rounds += 1;
     state.nextAt =
-      now + (isFirst ? FIRST_MS : isDoubtful(state) ? DOUBT_MS : jitter(this.#options.steadyMs ?? STEADY_MS, 0.09));
+      now +
+      (isFirst
+        ? FIRST_MS
+        : isDoubtful(state)
+          ? DOUBT_MS
+          : jitter(this.#options.steadyMs?.(state.rounds) ?? STEADY_MS, 0.09));
   }
 
   /** Answers that are missing count as lost. */

@@ -1,5 +1,7 @@
 /** What workers and clusters have: exact inside a cluster, aggregated towards the root. */
 import * as z from "zod/mini";
+import { Position } from "./placement-request.ts";
+import { Ipv4 } from "./route.ts";
 
 /** One worker, as it describes itself; sent at registration and when it changes. */
 export const WorkerInfo = z.object({
@@ -14,6 +16,8 @@ export const WorkerInfo = z.object({
   runtime: z.string(),
   version: z.string(),
   labels: z.record(z.string(), z.string()),
+  /** Its own, as the operator wrote it; absent: that of its cluster. */
+  location: z.optional(z.string().check(z.maxLength(200))),
 });
 export type WorkerInfo = z.infer<typeof WorkerInfo>;
 
@@ -32,6 +36,10 @@ export const AggregateGroup = z.object({
 });
 export type AggregateGroup = z.infer<typeof AggregateGroup>;
 
+/** A worker that others measure round-trip times to, so that coordinates of different places agree. */
+export const Landmark = z.object({ id: z.string(), address: Ipv4 });
+export type Landmark = z.infer<typeof Landmark>;
+
 /** All that a root learns of a cluster's machines. */
 export const Aggregate = z.object({
   all: AggregateGroup,
@@ -41,6 +49,8 @@ export const Aggregate = z.object({
   /** Measured, mean over workers, 0–100. */
   cpuPercent: z.number(),
   memoryPercent: z.number(),
+  /** Where its workers are; absent: nobody knows. */
+  zone: z.optional(Position),
 });
 export type Aggregate = z.infer<typeof Aggregate>;
 

@@ -87,7 +87,7 @@ export const Constraint = z.discriminatedUnion(
 export type Constraint = z.infer<typeof Constraint>;
 
 /** Accepted by the schema, kept, but without effect on placement in this version: each one is answered with a warning. */
-export const UNENFORCED_CONSTRAINTS: ReadonlySet<string> = new Set(["latency", "geo", "addons"]);
+export const UNENFORCED_CONSTRAINTS: ReadonlySet<string> = new Set(["addons"]);
 
 const LinkConstraint = z.looseObject({
   type: z.enum(["latency", "geo", "bandwidth"], {

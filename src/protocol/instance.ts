@@ -2,7 +2,7 @@
 import * as z from "zod/mini";
 import { Healthcheck } from "./healthcheck.ts";
 import { InstanceId } from "./names.ts";
-import { PlacementRequest } from "./placement-request.ts";
+import { PlacementRequest, Position } from "./placement-request.ts";
 import { PortMapping } from "./ports.ts";
 import { Ipv4, WorkerEndpoint } from "./route.ts";
 
@@ -287,6 +287,8 @@ export const InstanceReport = z.object({
   logTail: z.optional(z.string()),
   cpuPercent: z.optional(z.number()),
   memoryBytes: z.optional(z.int()),
+  /** Where its worker is; told by the cluster. */
+  position: z.optional(Position),
   /** Host name of the worker; stays inside the cluster. */
   workerId: z.optional(z.string()),
   /** Where its traffic is to go; present exactly while it takes any: running and ready, and not about to be stopped. */

@@ -5,6 +5,7 @@
  * | workers/<id>/manifest           | cluster | 1 | yes      | Manifest         |
  * | workers/<id>/network            | cluster | 1 | yes      | WorkerNetwork    |
  * | workers/<id>/routes             | cluster | 1 | no       | RouteUpdate, in parts |
+ * | workers/<id>/measure            | cluster | 1 | yes      | Measure          |
  * | workers/<id>/logs/request       | cluster | 0 | no       | LogRequest       |
  * | workers/<id>/report             | worker  | 1 | no       | WorkerReport     |
  * | workers/<id>/presence           | worker  | 1 | yes, also as last will | Presence |
@@ -12,9 +13,10 @@
  * | workers/<id>/logs/data          | worker  | 0 | no       | LogData          |
  */
 import * as z from "zod/mini";
-import { WorkerInfo } from "./capacity.ts";
+import { Landmark, WorkerInfo } from "./capacity.ts";
 import { Assignment, InstanceReport } from "./instance.ts";
 import { InstanceId } from "./names.ts";
+import { NetworkCoordinate } from "./placement-request.ts";
 import { Cidr } from "./route.ts";
 
 export const topics = {
@@ -23,6 +25,7 @@ export const topics = {
   manifest: (worker: string) => `workers/${worker}/manifest`,
   logRequest: (worker: string) => `workers/${worker}/logs/request`,
   report: (worker: string) => `workers/${worker}/report`,
+  measure: (worker: string) => `workers/${worker}/measure`,
   network: (worker: string) => `workers/${worker}/network`,
   routes: (worker: string) => `workers/${worker}/routes`,
   interest: (worker: string) => `workers/${worker}/interest`,
@@ -33,10 +36,10 @@ export const topics = {
 export type WorkerTopic =
   | { readonly kind: "desired"; readonly workerId: string; readonly instanceId: string }
   | { readonly kind: PlainKind | "logRequest" | "logData"; readonly workerId: string };
-type PlainKind = "manifest" | "network" | "routes" | "interest" | "report" | "presence";
+type PlainKind = "manifest" | "measure" | "network" | "routes" | "interest" | "report" | "presence";
 
 const TOPIC =
-  /^workers\/([0-9a-f]{24})\/(?:(manifest|network|routes|interest|report|presence)|desired\/([0-9a-f]{24}-\d{1,9})|logs\/(request|data))$/;
+  /^workers\/([0-9a-f]{24})\/(?:(manifest|measure|network|routes|interest|report|presence)|desired\/([0-9a-f]{24}-\d{1,9})|logs\/(request|data))$/;
 
 export function parseTopic(topic: string): WorkerTopic | undefined {
   const match = TOPIC.exec(topic);
@@ -68,11 +71,27 @@ export const WorkerNetwork = z.object({
 });
 export type WorkerNetwork = z.infer<typeof WorkerNetwork>;
 
+/** What the worker is to measure round-trip times to. */
+export const Measure = z.object({
+  /** Workers, in both directions: for its coordinate. */
+  peers: z.array(Landmark),
+  /** Hosts of users. */
+  targets: z.array(z.object({ host: z.string(), everyMs: z.int().check(z.minimum(1000), z.maximum(3_600_000)) })),
+});
+export type Measure = z.infer<typeof Measure>;
+
+export const Measurement = z.object({
+  host: z.string(),
+  /** Absent: no answer. */
+  rttMs: z.optional(z.number().check(z.nonnegative(), z.maximum(60_000))),
+});
+export type Measurement = z.infer<typeof Measurement>;
+
 export const WorkerReport = z.object({
   /** Consecutive within one connection, from 1; 1 is full. A gap makes the cluster wait for the next full report. */
   sequence: z.int(),
   full: z.boolean(),
-  /** Manifest revision that the worker has taken over. */
+  /** Manifest revision that the worker has taken over; 0 where the rest of a large report follows in the next ones. */
   manifest: z.int(),
   info: z.optional(WorkerInfo),
   /** Measured, 0–100. */
@@ -80,6 +99,10 @@ export const WorkerReport = z.object({
   memoryPercent: z.number(),
   /** Sandbox addresses that it could still give out. */
   addressesFree: z.optional(z.int()),
+  /** Told when it has moved notably, and in a full report. */
+  coordinate: z.optional(NetworkCoordinate),
+  /** Of the targets of `Measure`, since the last report. */
+  measured: z.optional(z.array(Measurement)),
   /** A full report lists every instance of which anything is left, withdrawn ones until they are gone; `generation` is the desired one's. */
   instances: z.array(InstanceReport),
   /** Nothing is left of these; the cluster gives their capacity to others. */

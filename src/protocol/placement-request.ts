@@ -12,6 +12,7 @@ export const NetworkCoordinate = z.object({
   heightMs: milliseconds,
   error: z.number().check(z.minimum(0), z.maximum(1)),
 });
+export type NetworkCoordinate = z.infer<typeof NetworkCoordinate>;
 
 export const EarthPlace = z.object({
   latitude: degrees(90),
@@ -67,6 +68,8 @@ export const UserLink = z.object({
   samples: z.optional(z.array(UserSample)),
   /** How many workers tried; with none successful the host is unreachable. */
   tried: z.optional(z.int()),
+  /** How many were asked a moment ago and have not answered. */
+  pending: z.optional(z.int()),
 });
 export type UserLink = z.infer<typeof UserLink>;
 

@@ -3,7 +3,7 @@
  * Messages are states, not commands: everything at connect, changes with consecutive revisions after; a gap asks for everything again.
  */
 import * as z from "zod/mini";
-import { Aggregate } from "./capacity.ts";
+import { Aggregate, Landmark } from "./capacity.ts";
 import { Assignment, InstanceReport } from "./instance.ts";
 import { InstanceId, Name } from "./names.ts";
 import { Cidr, Interest, RouteUpdate } from "./route.ts";
@@ -27,6 +27,15 @@ export const Hello = z.object({
   joinToken: z.optional(z.string()),
 });
 
+/** One thing that a tier saw happen to an instance. */
+export const TimelineEntry = z.object({
+  /** Epoch ms, by the clock of the tier that tells it. */
+  at: z.number(),
+  status: z.string(),
+  detail: z.string(),
+});
+export type TimelineEntry = z.infer<typeof TimelineEntry>;
+
 export const ClusterMessage = z.discriminatedUnion("type", [
   Hello,
   z.object({
@@ -39,9 +48,18 @@ export const ClusterMessage = z.discriminatedUnion("type", [
     removed: z.array(InstanceId),
     /** Subnets that the cluster could still give to its workers; told when it changes. */
     subnetsFree: z.optional(z.int()),
+    /** Some of its workers, for workers of other clusters to measure; told when they change. */
+    landmarks: z.optional(z.array(Landmark)),
   }),
   z.object({ type: z.literal("resync") }),
   z.extend(Interest, { type: z.literal("interest") }),
+  z.object({
+    type: z.literal("explain.answer"),
+    question: z.string(),
+    timeline: z.array(TimelineEntry),
+    /** Records of the scheduler's, newest last. */
+    decisions: z.array(z.unknown()),
+  }),
   z.object({ type: z.literal("log.data"), stream: z.string(), chunk: z.string() }),
   z.object({ type: z.literal("log.end"), stream: z.string(), error: z.optional(z.string()) }),
 ]);
@@ -60,7 +78,15 @@ export const RootMessage = z.discriminatedUnion("type", [
   z.object({ type: z.literal("resync") }),
   z.extend(RouteUpdate, { type: z.literal("routes") }),
   /** The overlay's addresses, and all of the blocks from which this cluster gives its workers their subnets. */
-  z.object({ type: z.literal("network"), serviceRange: Cidr, blocks: z.array(Cidr) }),
+  z.object({
+    ...{ type: z.literal("network"), serviceRange: Cidr, blocks: z.array(Cidr) },
+    /** By which all workers of the installation know each other. */
+    key: z.optional(z.string()),
+  }),
+  /** Workers of other clusters that some of this one's measure. */
+  z.object({ type: z.literal("landmarks"), peers: z.array(Landmark) }),
+  /** How an instance came to be where it is. */
+  z.object({ type: z.literal("explain.ask"), question: z.string(), instanceId: InstanceId }),
   z.object({
     type: z.literal("log.open"),
     stream: z.string(),

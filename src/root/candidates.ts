@@ -18,6 +18,12 @@ export interface ClusterView {
   readonly counted: ReadonlyMap<string, number>;
 }
 
+/** It runs in its cluster, or is about to. */
+export function isPlaced(instance: Instance): instance is Instance & { readonly clusterId: string } {
+  const { clusterId, status } = instance;
+  return clusterId !== undefined && !isTerminal(status) && status !== "NO_WORKER_CAPACITY";
+}
+
 /** By cluster, what it holds without having told so in its aggregate: a burst must not be handed the same room twice. */
 export function pendingOf(
   instances: readonly Instance[],
@@ -27,8 +33,8 @@ export function pendingOf(
   const pending = new Map<string, PlacementRequest[]>(clusters.map(({ id }) => [id, []]));
   const countedBy = new Map(clusters.map(({ id, counted }) => [id, counted]));
   for (const instance of instances) {
-    const { id, clusterId, generation, status } = instance;
-    if (clusterId === undefined || isTerminal(status) || status === "NO_WORKER_CAPACITY") continue;
+    if (!isPlaced(instance)) continue;
+    const { id, clusterId, generation } = instance;
     if (countedBy.get(clusterId)?.get(id) === generation) continue;
     const request = requestOf(instance);
     if (request) pending.get(clusterId)?.push(request);
@@ -36,24 +42,44 @@ export function pendingOf(
   return pending;
 }
 
-/** @param architectures of the request; only workers of these count. Empty: all. */
+/**
+ * @param context `pending`: handed to it and not told in its aggregate; `applications`: of which it has instances
+ * @param architectures of the request; only workers of these count. Empty: all.
+ */
 export function candidate(
   cluster: ClusterView,
-  active: boolean,
-  pending: readonly PlacementRequest[],
+  context: {
+    readonly active: boolean;
+    readonly pending: readonly PlacementRequest[];
+    readonly applications: ReadonlySet<string>;
+  },
   architectures: readonly string[],
 ): Candidate {
   const { id, name, aggregate } = cluster;
+  const { active, pending, applications } = context;
   const groups = aggregate ? groupsFor(aggregate, architectures) : [];
+  const reserved = sumOf(pending);
   return {
     id,
     name,
     active,
-    free: room(groups, pending),
+    free: room(groups, reserved),
     total: meanTotal(groups),
     architectures: Object.keys(aggregate?.byArchitecture ?? {}),
     virtualization: [...new Set((aggregate?.virtualization ?? []).map(canonicalVirtualization))],
     heldPorts: new Map(),
+    position: aggregate?.zone,
+    aggregated: { groups, reserved },
+    applications,
+  };
+}
+
+function sumOf(requests: readonly PlacementRequest[]): Quantities {
+  const sum = (pick: (request: PlacementRequest) => number) => requests.reduce((total, one) => total + pick(one), 0);
+  return {
+    cpuMillis: sum(({ cpuMillis }) => cpuMillis),
+    memoryBytes: sum(({ memoryBytes }) => memoryBytes),
+    gpus: sum(({ gpus }) => gpus),
   };
 }
 
@@ -66,27 +92,17 @@ function groupsFor(aggregate: Aggregate, architectures: readonly string[]): read
  * What the roomiest worker may have, and never more than all workers have together after what is pending.
  * Pending requests may have gone to workers of other architectures: then this is too low for a moment, never too high.
  */
-function room(groups: readonly AggregateGroup[], pending: readonly PlacementRequest[]): Quantities {
+function room(groups: readonly AggregateGroup[], reserved: Quantities): Quantities {
   const least = (pick: (group: AggregateGroup) => Spread, used: number) => {
     const roomiest = Math.max(0, ...groups.map((group) => upperBound(pick(group), group.workers)));
     const together = groups.reduce((sum, group) => sum + pick(group).sum, 0);
     // The bound goes through a square root, whose last digits may be missing.
     return Math.min(Math.round(roomiest), together - used);
   };
-  const used = (pick: (request: PlacementRequest) => number) => pending.reduce((sum, one) => sum + pick(one), 0);
   return {
-    cpuMillis: least(
-      (group) => group.cpuMillisFree,
-      used(({ cpuMillis }) => cpuMillis),
-    ),
-    memoryBytes: least(
-      (group) => group.memoryBytesFree,
-      used(({ memoryBytes }) => memoryBytes),
-    ),
-    gpus: least(
-      (group) => group.gpusFree,
-      used(({ gpus }) => gpus),
-    ),
+    cpuMillis: least((group) => group.cpuMillisFree, reserved.cpuMillis),
+    memoryBytes: least((group) => group.memoryBytesFree, reserved.memoryBytes),
+    gpus: least((group) => group.gpusFree, reserved.gpus),
   };
 }
 

@@ -6,6 +6,7 @@ import { type Clock, pause } from "../base/clock.ts";
 import { AppError, hasCode } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { describeProblems, validate } from "../base/validation.ts";
+import type { History } from "../hierarchy/history.ts";
 import type { Aggregate } from "../protocol/capacity.ts";
 import type { InstanceReport } from "../protocol/instance.ts";
 import { ClusterMessage, MIN_SUBNETS_FREE, PROTOCOL_VERSION, UPLINK_PATH } from "../protocol/uplink.ts";
@@ -14,6 +15,8 @@ import { AttemptLimit } from "./attempt-limit.ts";
 import type { Changes } from "./changes.ts";
 import { ClusterLink } from "./cluster-link.ts";
 import type { Wanted } from "./desired-sender.ts";
+import type { Explanations } from "./explanations.ts";
+import type { Landmarks } from "./landmarks.ts";
 import { LinkSocket } from "./link-socket.ts";
 import type { LogStreams } from "./log-streams.ts";
 import type { Routes } from "./routes.ts";
@@ -21,8 +24,9 @@ import type { RootStore } from "./store/root-store.ts";
 
 const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
 const HELLO_WITHIN_MS = 10_000;
-/** Sockets that have not said who they are. */
-const MAX_STRANGERS = 100;
+/** Sockets that have not said who they are, and what each of them may send until it is let in. */
+const MAX_STRANGERS = 50;
+const MAX_STRANGER_BYTES = 64 * 1024;
 const REFUSALS = { max: 30, windowMs: 60_000 } as const;
 const CLOSE = { goingAway: 1001, refused: 1008, failed: 1011, replaced: 4000, removed: 4001 } as const;
 
@@ -31,6 +35,11 @@ export interface DownlinkOptions {
   readonly changes: Changes;
   readonly logStreams: LogStreams;
   readonly routes: Pick<Routes, "interest" | "leave" | "trigger">;
+  readonly history: Pick<History, "happened">;
+  readonly explanations: Pick<Explanations, "receive">;
+  readonly landmarks: Pick<Landmarks, "take" | "leave">;
+  /** By which workers know each other. */
+  readonly overlayKey: () => Promise<string>;
   readonly clock: Clock;
   readonly log: Logger;
   /** Something has changed that placement should look at. */
@@ -58,7 +67,7 @@ export class Downlink {
     const ip = (request.socket.remoteAddress ?? "").replace(/^::ffff:/, "");
     const status = this.#refusal(request, ip);
     if (status) refuseUpgrade(socket, status);
-    else this.#server.handleUpgrade(request, socket, head, (ready) => this.#start(ready, ip));
+    else this.#server.handleUpgrade(request, socket, head, (ready) => this.#start(ready, ip, limitBytes(socket)));
   }
 
   /** Resolves after `signal` has aborted and every link has ended. */
@@ -107,7 +116,7 @@ export class Downlink {
     return this.#stopping.signal.aborted || this.#strangers >= MAX_STRANGERS ? "503 Service Unavailable" : undefined;
   }
 
-  #start(webSocket: WebSocket, ip: string): void {
+  #start(webSocket: WebSocket, ip: string, liftLimit: () => void): void {
     const { clock, onChange, routes } = this.#options;
     const onDrained = () => {
       onChange();
@@ -116,19 +125,21 @@ export class Downlink {
     const socket = new LinkSocket(webSocket, { clock, onDrained });
     this.#open.set(
       socket,
-      this.#serve(socket, ip).finally(() => this.#open.delete(socket)),
+      this.#serve(socket, ip, liftLimit).finally(() => this.#open.delete(socket)),
     );
   }
 
   /** The whole life of one socket; never rejects. */
-  async #serve(socket: LinkSocket, ip: string): Promise<void> {
+  async #serve(socket: LinkSocket, ip: string, liftLimit: () => void): Promise<void> {
     const log = this.#options.log.child({ ip });
     const ended = new AbortController();
     const messages = socket.messages();
     const keptAlive = socket.keepAlive(ended.signal);
     try {
       const link = await this.#admit(socket, messages, ip);
-      if (link) await this.#attend(link, messages);
+      if (!link) return;
+      liftLimit();
+      await this.#attend(link, messages);
     } catch (error) {
       if (isRefusal(error)) {
         this.#refusals.count(ip);
@@ -174,6 +185,7 @@ export class Downlink {
     this.#links.get(id)?.close(CLOSE.replaced, "a newer link of this cluster has replaced this one");
     this.#links.set(id, link);
     this.#options.routes.leave(id);
+    this.#options.landmarks.leave(id);
     log.info({ clusterId: id }, "cluster connected");
     try {
       await this.#announce(id);
@@ -188,6 +200,7 @@ export class Downlink {
         this.#links.delete(id);
         this.#heardUntil.set(id, this.#options.clock.monotonic() - link.silentMs);
         this.#options.routes.leave(id);
+        this.#options.landmarks.leave(id);
         log.info({ clusterId: id }, "cluster disconnected");
         await this.#remember(link, log);
       }
@@ -225,6 +238,8 @@ export class Downlink {
         return this.#options.onChange();
       case "interest":
         return this.#options.routes.interest(link.cluster.id, value);
+      case "explain.answer":
+        return this.#options.explanations.receive(value);
       case "log.data":
       case "log.end":
         return this.#options.logStreams.receive(link, value);
@@ -234,18 +249,35 @@ export class Downlink {
   }
 
   async #takeReport(link: ClusterLink, report: Extract<ClusterMessage, { type: "report" }>): Promise<void> {
-    const { store, changes, onChange } = this.#options;
+    const { store, changes, onChange, history, landmarks, clock } = this.#options;
     const taken = link.received.take(report);
     if (!taken) return link.send({ type: "resync" });
     const { news, isRoomier } = taken;
+    for (const { instanceId, status, detail } of news) {
+      history.happened(instanceId, { at: clock.now(), status, detail });
+    }
+    if (report.landmarks) landmarks.take(link.cluster.id, report.landmarks);
     if (news.length > 0) changes.notify(await store.reportInstances(link.cluster.id, news));
     if ((report.subnetsFree ?? MIN_SUBNETS_FREE) < MIN_SUBNETS_FREE) await this.#sendNetwork(link, true);
     if (isRoomier || news.some(({ status }) => status === "NO_WORKER_CAPACITY")) onChange();
   }
 
   async #sendNetwork(link: ClusterLink, wantsMore: boolean): Promise<void> {
-    link.send({ type: "network", ...(await this.#options.store.clusterNetwork(link.cluster.id, wantsMore)) });
+    const { store, overlayKey } = this.#options;
+    const network = await store.clusterNetwork(link.cluster.id, wantsMore);
+    link.send({ type: "network", ...network, key: await overlayKey() });
   }
+}
+
+/** Ends the socket of a stranger that sends more than a hello can be, until the returned function lifts the limit. */
+function limitBytes(socket: Duplex): () => void {
+  let left = MAX_STRANGER_BYTES;
+  const count = ({ length }: Buffer) => {
+    left -= length;
+    if (left < 0) socket.destroy();
+  };
+  socket.on("data", count);
+  return () => socket.off("data", count);
 }
 
 function refuseUpgrade(socket: Duplex, status: string): void {

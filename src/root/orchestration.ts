@@ -1,6 +1,9 @@
 /** What the API needs of the root's orchestration: to wake it, and to see what only it knows. */
 import type { Aggregate } from "../protocol/capacity.ts";
 import type { InstanceReport } from "../protocol/instance.ts";
+import type { Explanation } from "./explanations.ts";
+import type { Instance, Service } from "./model.ts";
+import type { Predicted } from "./placement.ts";
 
 export interface Orchestration {
   /** The desired state in the store has changed: place and send at once. */
@@ -22,6 +25,9 @@ export interface Orchestration {
     options: { readonly follow: boolean; readonly tailLines: number },
     signal: AbortSignal,
   ): AsyncIterable<string>;
+  explain(instance: Instance): Promise<Explanation>;
+  /** Where instances of services would go that there may not be yet. Nothing changes. */
+  predict(services: readonly Service[], instances: readonly Instance[]): Promise<Predicted>;
   /** Ends the link of a cluster that has been removed. */
   disconnect(clusterId: string): void;
 }

@@ -3,9 +3,15 @@ import type { Duplex } from "node:stream";
 import type { Clock } from "../base/clock.ts";
 import { AppError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { History } from "../hierarchy/history.ts";
+import { saveHistory } from "../hierarchy/history-saver.ts";
 import type { ScheduleOptions } from "../scheduler/candidate.ts";
+import type { DecisionRecord } from "../scheduler/record.ts";
+import type { PlacementVoter } from "../transport/placement-voter.ts";
 import type { Changes } from "./changes.ts";
 import { Downlink } from "./downlink.ts";
+import { Explanations } from "./explanations.ts";
+import { Landmarks } from "./landmarks.ts";
 import { type LogRequest, LogStreams } from "./log-streams.ts";
 import type { Orchestration } from "./orchestration.ts";
 import { PlacementLoop } from "./placement.ts";
@@ -18,7 +24,10 @@ export function createOrchestration(options: {
   readonly store: RootStore;
   readonly changes: Changes;
   readonly registrySecrets: Pick<RegistrySecrets, "credentials">;
+  /** By which workers know each other. */
+  readonly overlayKey: () => Promise<string>;
   readonly strategy: ScheduleOptions["strategy"];
+  readonly voter?: Pick<PlacementVoter, "votes"> | undefined;
   readonly clock: Clock;
   readonly log: Logger;
 }): {
@@ -32,8 +41,16 @@ export function createOrchestration(options: {
     canSend: (clusterId) => downlink.link(clusterId)?.isCongested() === false,
     send: (clusterId, update) => downlink.link(clusterId)?.send({ type: "routes", ...update }),
   });
-  const downlink: Downlink = new Downlink({ ...options, logStreams, routes, onChange: () => placement.trigger() });
-  const placement = new PlacementLoop({ ...options, downlink });
+  const history = new History("root");
+  const explanations: Explanations = new Explanations({ ...options, history, link: (id) => downlink.link(id) });
+  const landmarks = new Landmarks((id, peers) => downlink.link(id)?.send({ type: "landmarks", peers }));
+  const onChange = () => placement.trigger();
+  const downlink: Downlink = new Downlink({
+    ...options,
+    ...{ logStreams, routes, history, explanations, landmarks, onChange },
+  });
+  const placement = new PlacementLoop({ ...options, downlink, history });
+  const save = (records: readonly DecisionRecord[]) => options.store.keepDecisions(records);
   return {
     orchestration: {
       trigger: () => placement.trigger(),
@@ -43,12 +60,15 @@ export function createOrchestration(options: {
       reportOf: (instanceId) => downlink.reportOf(instanceId),
       openLog: (instanceId, request, signal) =>
         openLog({ ...options, downlink, logStreams }, { instanceId, ...request }, signal),
+      explain: (instance) => explanations.explain(instance),
+      predict: (services, instances) => placement.predict(services, instances),
       disconnect: (clusterId) => downlink.disconnect(clusterId),
     },
     loops: {
       downlink: (signal) => downlink.run(signal),
       placement: (signal) => placement.run(signal),
       routes: (signal) => routes.run(signal),
+      decisions: (signal) => saveHistory({ ...options, history, save }, signal),
     },
     accept: (request, socket, head) => downlink.accept(request, socket, head),
   };

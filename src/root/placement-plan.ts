@@ -1,23 +1,18 @@
 /** Which cluster each instance goes to. Pure: same input, same placements; none once they are carried out. */
-import { liveness, lostChildren } from "../hierarchy/children.ts";
-import { type DelegateStep, delegate } from "../hierarchy/delegate.ts";
-import { type InstanceStatus, isTerminal, STATUS } from "../protocol/instance.ts";
+import { lostChildren } from "../hierarchy/children.ts";
+import { type Decided, type DelegateStep, delegate } from "../hierarchy/delegate.ts";
+import { isTerminal, STATUS } from "../protocol/instance.ts";
 import type { PlacementRequest } from "../protocol/placement-request.ts";
-import { UPLINK_SILENCE_MS } from "../protocol/uplink.ts";
-import type { ScheduleOptions, Verdict } from "../scheduler/candidate.ts";
-import { describeVerdicts } from "../scheduler/schedule.ts";
-import { type ClusterView, candidate, pendingOf } from "./candidates.ts";
+import type { PluginVote, ScheduleOptions } from "../scheduler/candidate.ts";
+import { withTargets } from "../scheduler/links.ts";
+import type { PluginSnapshot } from "../scheduler/plugin.ts";
+import { pluginQuestion } from "../scheduler/schedule.ts";
+import type { ClusterView } from "./candidates.ts";
 import type { Declines } from "./declines.ts";
 import type { Instance, Service } from "./model.ts";
-import { pinnedTo, placementRequest } from "./request.ts";
-
-export interface Placement {
-  readonly id: string;
-  /** Undefined: it stays, or becomes, unplaced. */
-  readonly clusterId: string | undefined;
-  readonly status: InstanceStatus;
-  readonly detail: string;
-}
+import { type Placement, toPlacement } from "./placement-words.ts";
+import { pinnedTo } from "./request.ts";
+import { CLUSTER_LIVENESS, Survey } from "./survey.ts";
 
 export interface PlacementInput {
   readonly services: ReadonlyMap<string, Service>;
@@ -28,35 +23,72 @@ export interface PlacementInput {
   readonly strategy: ScheduleOptions["strategy"];
   /** Epoch ms. */
   readonly now: number;
+  /** What a plugin said, by instance. */
+  readonly votes?: ReadonlyMap<string, PluginVote> | undefined;
+  /** For the time budget of searches. */
+  readonly monotonic?: (() => number) | undefined;
+  readonly onDecision?: ((decided: Decided) => void) | undefined;
 }
 
-export const CLUSTER_LIVENESS = { suspectAfterMs: UPLINK_SILENCE_MS, lostAfterMs: 60_000 } as const;
+interface Round {
+  readonly input: PlacementInput;
+  readonly survey: Survey;
+  readonly lost: ReadonlySet<string>;
+}
 
 export function planPlacements(input: PlacementInput): Placement[] {
-  const { services, instances, clusters, now } = input;
-  const lost = lostChildren(clusters, now, CLUSTER_LIVENESS);
-  const requestOf = (instance: Instance): PlacementRequest | undefined => {
-    const descriptor = instance.descriptor ?? services.get(instance.serviceId)?.descriptor;
-    return descriptor && placementRequest(descriptor);
-  };
-  const pending = pendingOf(instances, clusters, requestOf);
-  const placements: Placement[] = [];
-  for (const instance of instances) {
-    if (!isToPlace(instance, clusters, lost, now)) continue;
-    // Placed anew, it gets what its service says now.
-    const descriptor = services.get(instance.serviceId)?.descriptor;
-    if (!descriptor) continue;
-    const request = placementRequest(descriptor);
-    const steps = decide(instance, request, { input, lost, pending });
-    const placement = toPlacement(instance, request, steps, clusters);
-    if (!placement) continue;
-    placements.push(placement);
-    if (placement.clusterId !== undefined) pending.get(placement.clusterId)?.push(request);
+  const round = begin(input);
+  const placements = new Map<string, Placement>();
+  let open = toPlace(round);
+  let isWorthAnother: boolean;
+  do {
+    isWorthAnother = false;
+    const waiting: Instance[] = [];
+    for (const instance of open) {
+      const { steps, request } = decide(instance, round);
+      const last = steps.at(-1);
+      if (last?.do === "refuse" && last.waitsFor) waiting.push(instance);
+      const placement = toPlacement(instance, request, steps, input.clusters);
+      if (!placement) continue;
+      placements.set(instance.id, placement);
+      if (placement.clusterId === undefined) continue;
+      round.survey.place(request, placement.clusterId);
+      isWorthAnother = true;
+    }
+    // What has been placed may be what others wait for.
+    open = waiting;
+  } while (isWorthAnother && open.length > 0);
+  return [...placements.values()];
+}
+
+/** What a plugin is to be asked before; those of which nothing fits are left out. */
+export function pluginQuestions(input: PlacementInput): Map<string, PluginSnapshot> {
+  const round = begin(input);
+  const questions = new Map<string, PluginSnapshot>();
+  for (const instance of toPlace(round)) {
+    const { request, pinned, excluded } = describe(instance, round);
+    const { strategy } = input;
+    const question = pluginQuestion(request, round.survey.candidates(request), {
+      strategy,
+      pinnedTo: pinned,
+      excluded,
+    });
+    if (question) questions.set(instance.id, question);
   }
-  return placements;
+  return questions;
+}
+
+function begin(input: PlacementInput): Round {
+  return { input, survey: new Survey(input), lost: lostChildren(input.clusters, input.now, CLUSTER_LIVENESS) };
 }
 
 /** Most instances are where they should be, and cost nothing. */
+function toPlace({ input, lost }: Round): Instance[] {
+  return input.instances.filter(
+    (instance) => input.services.has(instance.serviceId) && isToPlace(instance, input.clusters, lost, input.now),
+  );
+}
+
 function isToPlace(
   instance: Instance,
   clusters: readonly ClusterView[],
@@ -74,87 +106,37 @@ function isUnanswered({ status, report, since }: Instance, now: number): boolean
   return status === "CLUSTER_SCHEDULED" && !report && now - since >= STATUS.CLUSTER_SCHEDULED.deadlineMs;
 }
 
+/** Placed anew, it gets what its service says now. */
+function describe({ id, serviceId }: Instance, { input, survey }: Round) {
+  const plain = survey.requests.of(input.services.get(serviceId)!);
+  const request = plain.links ? withTargets(plain, survey.targets) : plain;
+  const declinedBy = [...(input.declines.get(id) ?? [])];
+  const excluded = new Map(declinedBy.map(([clusterId, { reason }]) => [clusterId, reason]));
+  return { request, pinned: pinnedTo(request), excluded };
+}
+
 function decide(
   instance: Instance,
-  request: PlacementRequest,
-  context: {
-    readonly input: PlacementInput;
-    readonly lost: ReadonlySet<string>;
-    readonly pending: ReadonlyMap<string, readonly PlacementRequest[]>;
-  },
-): DelegateStep[] {
-  const { clusters, declines, strategy, now } = context.input;
-  const declinedBy = [...(declines.get(instance.id) ?? [])];
-  return delegate({
+  round: Round,
+): { readonly steps: readonly DelegateStep[]; readonly request: PlacementRequest } {
+  const { input, survey, lost } = round;
+  const { strategy, now, votes, monotonic, onDecision } = input;
+  const { request, pinned, excluded } = describe(instance, round);
+  const steps = delegate({
     instances: [
       {
         instanceId: instance.id,
         request,
         childId: instance.clusterId,
-        pinnedTo: pinnedTo(request),
-        excluded: new Map(declinedBy.map(([clusterId, { reason }]) => [clusterId, reason])),
+        pinnedTo: pinned,
+        excluded,
         takeBack: instance.status === "NO_WORKER_CAPACITY" ? instance.detail : undefined,
         moveIfPossible: isUnanswered(instance, now) ? "the cluster has not answered" : undefined,
+        plugin: votes?.get(instance.id),
       },
     ],
-    candidates: clusters.map((cluster) =>
-      candidate(
-        cluster,
-        liveness(cluster, now, CLUSTER_LIVENESS) === "active",
-        context.pending.get(cluster.id) ?? [],
-        request.architectures,
-      ),
-    ),
-    lost: context.lost,
-    strategy,
+    candidates: survey.candidates(request),
+    ...{ lost, strategy, monotonic, onDecision },
   });
-}
-
-function toPlacement(
-  { id, status, detail }: Instance,
-  request: PlacementRequest,
-  steps: readonly DelegateStep[],
-  clusters: readonly ClusterView[],
-): Placement | undefined {
-  const last = steps.at(-1);
-  if (last?.do === "assign") {
-    const name = clusters.find((cluster) => cluster.id === last.childId)!.name;
-    return { id, clusterId: last.childId, status: "CLUSTER_SCHEDULED", detail: `handed to cluster "${name}"` };
-  }
-  if (last?.do !== "refuse") return undefined;
-  const refusal = refuse(
-    request,
-    last.verdicts.map((verdict) => explainEmpty(verdict, clusters)),
-    clusters,
-  );
-  const isKnown = steps.length === 1 && refusal.status === status && refusal.detail === detail;
-  return isKnown ? undefined : { id, clusterId: undefined, ...refusal };
-}
-
-/** Without workers a cluster lacks everything: say that, not what it lacks first. */
-function explainEmpty(verdict: Verdict, clusters: readonly ClusterView[]): Verdict {
-  const cluster = clusters.find(({ name }) => name === verdict.candidate);
-  const isEmpty = cluster?.aggregate?.all.workers === 0 && ["virtualization", "architecture"].includes(verdict.rule);
-  return isEmpty ? { ...verdict, rule: "workers", needed: "an active one", had: "none" } : verdict;
-}
-
-function refuse(
-  request: PlacementRequest,
-  verdicts: readonly Verdict[],
-  clusters: readonly ClusterView[],
-): { status: InstanceStatus; detail: string } {
-  const pinned = pinnedTo(request);
-  if (!pinned) return { status: "NoActiveClusterWithCapacity", detail: describeVerdicts(verdicts, "cluster") };
-  const known = clusters.filter(({ name }) => pinned.includes(name));
-  if (known.length === 0) {
-    const names = pinned.map((name) => `"${name}"`).join(" or ");
-    const detail = names ? `there is no cluster ${names}` : "its constraints allow no cluster: they exclude each other";
-    return { status: "TargetClusterNotFound", detail };
-  }
-  const own = verdicts.filter(({ candidate: name }) => pinned.includes(name));
-  const isAway = own.every(({ rule }) => rule === "active");
-  return {
-    status: isAway ? "TargetClusterNotActive" : "TargetClusterNoCapacity",
-    detail: describeVerdicts(own, "cluster"),
-  };
+  return { steps, request };
 }

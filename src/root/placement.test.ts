@@ -6,7 +6,9 @@ import type { MicroserviceDescriptor } from "../protocol/descriptor.ts";
 import { type ClusterView, isRoomier } from "./candidates.ts";
 import { type Declines, RETRY_DECLINED_MS, updateDeclines } from "./declines.ts";
 import type { Instance, Service } from "./model.ts";
-import { CLUSTER_LIVENESS, type Placement, type PlacementInput, planPlacements } from "./placement-plan.ts";
+import { type PlacementInput, planPlacements } from "./placement-plan.ts";
+import type { Placement } from "./placement-words.ts";
+import { CLUSTER_LIVENESS } from "./survey.ts";
 
 const NOW = 1_700_000_000_000;
 const MB = 1_048_576;

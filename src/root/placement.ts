@@ -2,18 +2,24 @@ import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { secretDigest } from "../base/random.ts";
 import { Reconciler } from "../base/reconciler.ts";
+import type { Decided } from "../hierarchy/delegate.ts";
+import type { History } from "../hierarchy/history.ts";
 import type { RegistryCredentials } from "../protocol/instance.ts";
 import type { ScheduleOptions } from "../scheduler/candidate.ts";
+import type { PlacementVoter } from "../transport/placement-voter.ts";
 import type { ClusterView } from "./candidates.ts";
 import type { Changes } from "./changes.ts";
 import { type Declines, untilRetryMs, updateDeclines } from "./declines.ts";
 import type { Wanted } from "./desired-sender.ts";
 import type { Downlink } from "./downlink.ts";
 import type { Instance, Service } from "./model.ts";
-import { type Placement, planPlacements } from "./placement-plan.ts";
+import { type PlacementInput, planPlacements, pluginQuestions } from "./placement-plan.ts";
+import type { Placement } from "./placement-words.ts";
 import type { RegistrySecrets } from "./registry-secrets.ts";
 import { assignment } from "./request.ts";
+import { requestFor } from "./service-requests.ts";
 import type { RootStore } from "./store/root-store.ts";
+import { Survey } from "./survey.ts";
 
 /** Long enough to be cheap, short enough that a lost cluster is noticed about when it should be. */
 const RESYNC_MS = 10_000;
@@ -24,8 +30,16 @@ export interface PlacementLoopOptions {
   readonly registrySecrets: Pick<RegistrySecrets, "credentials">;
   readonly changes: Changes;
   readonly strategy: ScheduleOptions["strategy"];
+  /** Absent: the strategy alone decides. */
+  readonly voter?: Pick<PlacementVoter, "votes"> | undefined;
+  readonly history: History;
   readonly clock: Clock;
   readonly log: Logger;
+}
+
+export interface Predicted {
+  readonly placements: readonly Placement[];
+  readonly decisions: readonly Decided[];
 }
 
 /** The root's loop: observe the store and the links → plan → store the placements → tell the clusters what they should run. */
@@ -51,18 +65,59 @@ export class PlacementLoop {
     return this.#loop.run(signal);
   }
 
+  /** Where these instances would go if they were asked for now, after all that is. Nothing changes. */
+  async predict(services: readonly Service[], instances: readonly Instance[]): Promise<Predicted> {
+    const input = await this.#observe();
+    const decisions: Decided[] = [];
+    const placements = planPlacements({
+      ...input,
+      services: new Map([...input.services, ...services.map((one) => [one.id, one] as const)]),
+      instances: [...input.instances, ...instances],
+      // A copy: the list of candidates changes with the walk.
+      onDecision: (decided) => decisions.push({ ...decided, candidates: [...decided.candidates] }),
+    });
+    const ids = new Set(instances.map(({ id }) => id));
+    return {
+      placements: placements.filter(({ id }) => ids.has(id)),
+      decisions: decisions.filter(({ instanceId }) => ids.has(instanceId)),
+    };
+  }
+
   async #pass(): Promise<{ againInMs: number } | undefined> {
-    const { store, strategy, clock, downlink } = this.#options;
-    const [all, instances, clusters] = await Promise.all([store.services(), store.instances(), this.#views()]);
-    const services = new Map(all.map((service) => [service.id, service]));
-    const now = clock.now();
+    const { store, clock, downlink, voter } = this.#options;
+    const plain = await this.#observe();
+    const { now, instances, clusters, services } = plain;
     this.#declines = updateDeclines(this.#declines, instances, clusters, now);
-    const placements = planPlacements({ services, instances, clusters, declines: this.#declines, strategy, now });
+    for (const { id, clusterId, status, detail, since } of instances) {
+      if (clusterId === undefined) this.#options.history.happened(id, { at: since, status, detail });
+    }
+    const observed = { ...plain, declines: this.#declines };
+    const votes = voter && (await voter.votes(pluginQuestions(observed)));
+    const placements = planPlacements({
+      ...observed,
+      votes,
+      monotonic: () => clock.monotonic(),
+      onDecision: (decided) => this.#noteDecision(decided, now),
+    });
     if (placements.length > 0) await this.#apply(placements, instances, now);
     const placed = placements.length > 0 ? await store.instances() : instances;
-    downlink.publish(await this.#wanted(placed, services));
+    downlink.publish(await this.#wanted({ ...plain, instances: placed, services }));
     const againInMs = untilRetryMs(this.#declines, now);
     return againInMs === undefined ? undefined : { againInMs };
+  }
+
+  async #observe(): Promise<PlacementInput> {
+    const { store, strategy, clock } = this.#options;
+    const [all, instances, clusters] = await Promise.all([store.services(), store.instances(), this.#views()]);
+    const services = new Map(all.map((service) => [service.id, service]));
+    return { services, instances, clusters, declines: this.#declines, strategy, now: clock.now() };
+  }
+
+  #noteDecision(decided: Decided, now: number): void {
+    const { history, log } = this.#options;
+    history.decided(decided, now);
+    for (const warning of decided.decision.warnings ?? [])
+      log.warn({ instance: decided.instanceId, warning }, "placement decided without its plugin");
   }
 
   async #views(): Promise<ClusterView[]> {
@@ -86,31 +141,39 @@ export class PlacementLoop {
   }
 
   async #apply(placements: readonly Placement[], instances: readonly Instance[], now: number): Promise<void> {
-    const { store, changes, log } = this.#options;
+    const { store, changes, log, history } = this.#options;
     await store.placeInstances(placements, now);
     for (const { id, clusterId, status, detail } of placements) {
+      history.happened(id, { at: now, status, detail });
       log.info({ instance: id, cluster: clusterId, status, detail }, "instance placed");
     }
     const ids = new Set(placements.map(({ id }) => id));
     changes.notify(instances.filter(({ id }) => ids.has(id)).map(({ serviceId }) => serviceId));
   }
 
-  async #wanted(
-    instances: readonly Instance[],
-    services: ReadonlyMap<string, Service>,
-  ): Promise<Map<string, Wanted[]>> {
+  async #wanted(observed: PlacementInput): Promise<Map<string, Wanted[]>> {
+    const { instances, services } = observed;
+    const survey = new Survey(observed);
     const wanted = new Map<string, Wanted[]>();
     const credentials = this.#credentials();
     for (const instance of instances) {
       const service = services.get(instance.serviceId);
       if (!service || instance.clusterId === undefined || !this.#options.downlink.link(instance.clusterId)) continue;
       const login = await credentials(service.owner, (instance.descriptor ?? service.descriptor).registry);
+      const plain = survey.requests.ofInstance(instance)!;
+      const request = plain.links ? requestFor(instance.clusterId, plain, survey.targets) : plain;
       const list = wanted.get(instance.clusterId) ?? [];
       wanted.set(instance.clusterId, list);
       list.push({
         instanceId: instance.id,
-        version: `${instance.generation} ${service.roundRobin} ${service.closest} ${login ? secretDigest(JSON.stringify(login)) : ""}`,
-        make: () => assignment(instance, service, login),
+        version: [
+          instance.generation,
+          service.roundRobin,
+          service.closest,
+          login ? secretDigest(JSON.stringify(login)) : "",
+          request.links ? JSON.stringify(request.links) : "",
+        ].join(" "),
+        make: () => assignment(instance, service, request, login),
       });
     }
     return wanted;

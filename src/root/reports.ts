@@ -24,7 +24,10 @@ export function isNews(known: InstanceReport | undefined, report: InstanceReport
 
 /** The part of a report that is kept on disk; one order of keys, so that equal ones have equal text. */
 export function lasting(report: InstanceReport): InstanceReport {
-  const { instanceId, generation, status, detail, since, restarts, exitCode, startedAt, publicIp, logTail, live } =
-    report;
-  return { instanceId, generation, status, detail, since, restarts, exitCode, startedAt, publicIp, logTail, live };
+  const { instanceId, generation, status, detail, since, restarts, exitCode, startedAt, publicIp, logTail } = report;
+  const { live, position } = report;
+  return {
+    ...{ instanceId, generation, status, detail, since, restarts },
+    ...{ exitCode, startedAt, publicIp, logTail, live, position },
+  };
 }

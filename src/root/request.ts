@@ -1,8 +1,10 @@
 /** From the descriptor's words to what the tiers below work with. Pure. */
 import type { MicroserviceDescriptor } from "../protocol/descriptor.ts";
+import { healthcheck } from "../protocol/healthcheck.ts";
 import type { Assignment, RegistryCredentials, Workload } from "../protocol/instance.ts";
 import type { PlacementRequest } from "../protocol/placement-request.ts";
 import { type PortMapping, parsePorts } from "../protocol/ports.ts";
+import { requiredLabels, userLinks } from "../scheduler/links.ts";
 import type { Instance, Service } from "./model.ts";
 
 const BYTES_PER_MB = 1_048_576;
@@ -14,11 +16,14 @@ export function canonicalVirtualization(word: string): string {
   return lower === "docker" || lower === "containerd" ? "container" : lower;
 }
 
+/** All of it that follows from the descriptor alone: links to other services are added where these are known. */
 export function placementRequest(descriptor: MicroserviceDescriptor): PlacementRequest {
   const constraints = descriptor.constraints ?? [];
   const direct = constraints.filter((one) => one.type === "direct");
   const directCluster = direct.find(({ cluster }) => cluster)?.cluster;
   const directWorkers = direct.flatMap(({ node }) => splitNames(node));
+  const users = userLinks(constraints);
+  const labels = requiredLabels(constraints);
   const allowed = constraints.filter((one) => one.type === "clusters").map((one) => one.allowed);
   return {
     memoryBytes: memoryBytes(descriptor),
@@ -33,6 +38,8 @@ export function placementRequest(descriptor: MicroserviceDescriptor): PlacementR
       : {}),
     ...(directCluster ? { directCluster } : {}),
     ...(directWorkers.length > 0 ? { directWorkers: [...new Set(directWorkers)] } : {}),
+    ...(labels ? { labels } : {}),
+    ...(users.length > 0 ? { users } : {}),
   };
 }
 
@@ -55,12 +62,14 @@ export function workload(descriptor: MicroserviceDescriptor, credentials: Regist
     cpuMillis: cpuMillis(descriptor),
     ports: ports(descriptor),
     ...(credentials ? { credentials } : {}),
+    ...(descriptor.healthcheck ? { healthcheck: healthcheck(descriptor.healthcheck) } : {}),
   };
 }
 
 export function assignment(
   instance: Instance,
   service: Service,
+  request: PlacementRequest,
   credentials: RegistryCredentials | undefined,
 ): Assignment {
   const descriptor = instance.descriptor ?? service.descriptor;
@@ -71,7 +80,7 @@ export function assignment(
     applicationId: service.applicationId,
     jobName: service.jobName,
     instanceNumber: instance.number,
-    request: placementRequest(descriptor),
+    request,
     workload: workload(descriptor, credentials),
     network: { instanceAddress: instance.address, roundRobin: service.roundRobin, closest: service.closest },
   };

@@ -1,5 +1,5 @@
 /** The root, wired: every part and every loop of it is named here. */
-import { randomBytes } from "node:crypto";
+import { createHmac, randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { addressPlan } from "../addressing/address-plan.ts";
 import { readFileIfAny, writeFileAtomic } from "../base/atomic-file.ts";
@@ -8,9 +8,11 @@ import { AppError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { runTogether } from "../base/task-group.ts";
 import { HttpServer } from "../transport/http-server.ts";
+import { PlacementVoter } from "../transport/placement-voter.ts";
 import { createApi, distDirectory } from "./api/api.ts";
 import { Auth } from "./auth/auth.ts";
-import { ensureFirstAdmin } from "./auth/first-admin.ts";
+import { ensureFirstAdmin, FIRST_ADMIN } from "./auth/first-admin.ts";
+import { INITIAL_PASSWORD_FILE, InitialPassword } from "./auth/initial-password.ts";
 import { issueClusterToken } from "./auth/join-tokens.ts";
 import { Passwords } from "./auth/passwords.ts";
 import { Changes } from "./changes.ts";
@@ -24,6 +26,8 @@ export interface RootDeps {
   readonly clock: Clock;
   /** Of this program, for clients to see. */
   readonly version?: string;
+  /** Folder of the file with the first user's password, until that is changed; default: the state folder. */
+  readonly passwordDir?: string;
 }
 
 export interface RootRole {
@@ -40,6 +44,8 @@ export interface RootRole {
 interface InitialAdmin {
   readonly username: string;
   readonly password: string | undefined;
+  /** The file that holds the password too. */
+  readonly passwordPath: string;
 }
 
 export function createRoot(settings: RootSettings, deps: RootDeps): RootRole {
@@ -67,24 +73,35 @@ export function createRoot(settings: RootSettings, deps: RootDeps): RootRole {
 }
 
 /** Who works with whom; nothing starts here. */
-function assemble(settings: RootSettings, { log, clock, version = "development" }: RootDeps) {
-  const { stateDir, host, port, strategy, apiEncoding: encoding } = settings;
+function assemble(settings: RootSettings, { log, clock, version = "development", passwordDir }: RootDeps) {
+  const { stateDir, host, port, strategy, placementPlugin, apiEncoding: encoding } = settings;
   const store = new SqliteRootStore(join(stateDir, "root.db"), clock, addressPlan(settings));
   const changes = new Changes();
   const passwords = new Passwords();
-  const auth = new Auth({ store, passwords, clock });
+  const initialPassword = new InitialPassword(join(passwordDir ?? stateDir, INITIAL_PASSWORD_FILE));
+  const onPasswordChanged = async (username: string) => {
+    if (username === FIRST_ADMIN) await initialPassword.remove().catch(keepsFile);
+  };
+  const keepsFile = (error: unknown) => log.warn({ error, path: initialPassword.path }, "old password not removed");
+  const auth = new Auth({ store, passwords, clock, onPasswordChanged });
   let key: Uint8Array | undefined;
-  const registrySecrets = new RegistrySecrets(store, async () => (key ??= await ownKey(join(stateDir, "key"))));
+  const secretKey = async () => (key ??= await ownKey(join(stateDir, "key")));
+  const registrySecrets = new RegistrySecrets(store, secretKey);
+  const overlayKey = async () =>
+    createHmac("sha256", await secretKey())
+      .update("overlay")
+      .digest("base64url");
   const common = { store, changes, registrySecrets, log, clock };
-  const { orchestration, loops, accept } = createOrchestration({ ...common, strategy });
+  const voter = placementPlugin === undefined ? undefined : new PlacementVoter(placementPlugin, { log, clock });
+  const { orchestration, loops, accept } = createOrchestration({ ...common, overlayKey, strategy, voter });
   const distDir = distDirectory();
   const { fetch } = createApi({ ...common, auth, passwords, orchestration, version, encoding, distDir });
   const server = new HttpServer({ host, port, fetch, log, onUpgrade: accept });
-  return { store, passwords, server, loops };
+  return { store, passwords, initialPassword, server, voter, loops };
 }
 
 async function runRoot(
-  { store, passwords, server, loops }: ReturnType<typeof assemble>,
+  { store, passwords, initialPassword, server, voter, loops }: ReturnType<typeof assemble>,
   { host, insecureDefaultAdmin }: RootSettings,
   { log, clock }: RootDeps,
   told: {
@@ -94,9 +111,9 @@ async function runRoot(
   },
 ): Promise<void> {
   try {
-    told.initialAdmin.resolve(
-      await ensureFirstAdmin(store, { passwords, clock, insecureDefault: insecureDefaultAdmin }),
-    );
+    const insecureDefault = insecureDefaultAdmin;
+    const admin = await ensureFirstAdmin(store, { passwords, clock, insecureDefault, initialPassword });
+    told.initialAdmin.resolve({ ...admin, passwordPath: initialPassword.path });
     if (insecureDefaultAdmin) {
       log.warn({ host }, "INSECURE: anybody who reaches the API may try Admin/Admin; change it, or drop the setting");
     }
@@ -106,6 +123,7 @@ async function runRoot(
     await runTogether(loops, told.signal);
   } finally {
     await server.close();
+    voter?.close();
     store.close();
   }
 }

@@ -32,9 +32,13 @@ export const ROOT_SETTINGS = {
     default: "/var/lib/oakestra/root",
   },
   strategy: {
-    schema: z.enum(["best-fit", "first-fit"]),
-    help: "How the root chooses among the clusters that fit: best-fit or first-fit.",
+    schema: z.enum(["best-fit", "first-fit", "nearest"]),
+    help: "How the root chooses among the clusters that fit: best-fit, first-fit or nearest.",
     default: "best-fit",
+  },
+  placementPlugin: {
+    schema: z.optional(z.string().check(z.minLength(1), z.maxLength(1000))),
+    help: "A program, or the URL of a service, that orders the clusters that fit; see docs/placement.md.",
   },
   insecureDefaultAdmin: {
     schema: Switch,

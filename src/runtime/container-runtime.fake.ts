@@ -56,6 +56,10 @@ export class FakeContainerRuntime implements ContainerRuntime {
     for (const [name, image] of Object.entries(options.images ?? {})) this.addImage(name, image);
     this.images = {
       ensure: (reference, pull, signal) => this.#ensure(reference, pull, signal),
+      has: async (reference, signal) => {
+        this.#check(signal);
+        return this.local.has(normalizeReference(reference));
+      },
       load: async (path, signal) => this.#load(path, signal),
       list: async (signal) => {
         this.#check(signal);

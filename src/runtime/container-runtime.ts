@@ -43,6 +43,8 @@ export interface ImageStore {
    * REGISTRY_UNREACHABLE | RUNTIME_UNAVAILABLE
    */
   ensure(reference: string, options: PullOptions, signal: AbortSignal): Promise<Image>;
+  /** `ensure` would have nothing to do. @throws AppError IMAGE_NAME_INVALID | IMAGE_PLATFORM | RUNTIME_UNAVAILABLE */
+  has(reference: string, signal: AbortSignal): Promise<boolean>;
   /**
    * Reads an OCI or Docker archive (`docker save`, `oak image build`) from a file. Returns the names it holds.
    * @throws AppError ARCHIVE_INVALID | IMAGE_INVALID | IMAGE_PLATFORM | RUNTIME_UNAVAILABLE

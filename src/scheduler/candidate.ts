@@ -57,7 +57,7 @@ export type Decision = (
   | {
       readonly placed: false;
       readonly verdicts: readonly Verdict[];
-      /** What must be known or there before anything can be chosen: it waits, whatever room there is. */
+      /** What must be known or there before anything can be chosen; candidates were refused for want of it. */
       readonly waitsFor?: readonly string[];
     }
 ) & {

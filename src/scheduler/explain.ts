@@ -25,6 +25,25 @@ export function explain(record: DecisionRecord, limit = 20): string[] {
   ];
 }
 
+/** The same for whoever may not see the candidates: how many fit, and what the others lack. */
+export function explainCounts(record: DecisionRecord): string[] {
+  const judged = judgeAll(record);
+  const kind = record.tier === "root" ? "cluster" : "worker";
+  const { decision, candidates, omitted } = record;
+  const fitting = judged.filter(({ verdict }) => !verdict).length;
+  const lacks = Map.groupBy(
+    judged.flatMap(({ verdict }) => verdict ?? []),
+    ({ rule, needed }) => `${rule}: needed ${needed}`,
+  );
+  return [
+    `${decision.placed ? "chose one" : "none"} of ${candidates.length + omitted} ${kind}s`,
+    `needs ${needs(record)}`,
+    ...(decision.waitsFor ?? []).map((what) => `waits for ${what}`),
+    `${fitting} fit`,
+    ...[...lacks].map(([what, all]) => `✗ ${all.length}: ${what}`),
+  ];
+}
+
 function headline(
   { decision, options, candidates, omitted }: DecisionRecord,
   judged: readonly Judged[],

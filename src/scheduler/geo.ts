@@ -37,3 +37,10 @@ export function parsePlace(text: string): Place | undefined {
   const place = { latitude: Number(latitude), longitude: Number(longitude), radiusKm: Number(comma?.[3] ?? 0) / 1000 };
   return Math.abs(place.latitude) <= 90 && Math.abs(place.longitude) <= 180 ? place : undefined;
 }
+
+/** A location as operators write it: a place, or the name of an area; empty: nobody said. */
+export function readLocation(text: string): { readonly place?: Place; readonly area?: string } {
+  const place = parsePlace(text);
+  if (place) return { place };
+  return text.trim() === "" ? {} : { area: text.trim() };
+}

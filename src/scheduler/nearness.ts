@@ -121,7 +121,7 @@ function elsewhere(position: Position | undefined): string {
 
 /** What a worker measured itself counts for it; for the others the users are trilaterated from all measurements. */
 function toHost(link: UserLink, base: Omit<Nearness, "range">): Nearness {
-  const { target, samples = [], tried } = link;
+  const { target, samples = [], tried, pending = 0 } = link;
   if (samples.length === 0) {
     const had = tried ? `unreachable: none of ${tried} workers got an answer` : "no worker has measured it yet";
     return { ...base, waitsFor: `a measurement of ${target}`, range: () => had };
@@ -131,6 +131,7 @@ function toHost(link: UserLink, base: Omit<Nearness, "range">): Nearness {
   const few = `not measured, and ${samples.length} measurements of others do not locate the users (3 would)`;
   return {
     ...base,
+    ...(pending > 0 ? { waitsFor: `a measurement of ${target}` } : {}),
     range: ({ id, position }) => {
       const own = measured.get(id);
       if (own !== undefined) return { least: own, greatest: own };
@@ -140,7 +141,8 @@ function toHost(link: UserLink, base: Omit<Nearness, "range">): Nearness {
 }
 
 function estimate(samples: readonly UserSample[]): Position | undefined {
-  const found = locate(samples);
+  // Who has no coordinate of its own yet cannot say where anybody is.
+  const found = locate(samples.filter(({ from }) => isMeasured(from)));
   if (!found) return undefined;
   const [x, y, z] = found.position;
   return { network: { ...found, position: [x, y, z] } };

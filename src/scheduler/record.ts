@@ -1,6 +1,7 @@
 /** A decision with all that it was made from, as JSON: to be stored, explained and made again. Pure. */
 import { isDeepStrictEqual } from "node:util";
 import * as z from "zod/mini";
+import { validate } from "../base/validation.ts";
 import { AggregateGroup } from "../protocol/capacity.ts";
 import { PlacementRequest, Position } from "../protocol/placement-request.ts";
 import type { Candidate, Decision, ScheduleOptions } from "./candidate.ts";
@@ -64,6 +65,12 @@ export const DecisionRecord = z.object({
 });
 export type DecisionRecord = z.infer<typeof DecisionRecord>;
 
+/** Undefined: it is none, or of another version. */
+export function readRecord(value: unknown): DecisionRecord | undefined {
+  const parsed = validate(DecisionRecord, value);
+  return parsed.ok ? parsed.value : undefined;
+}
+
 export interface Occasion {
   readonly at: number;
   readonly tier: DecisionRecord["tier"];
@@ -74,8 +81,24 @@ export interface Occasion {
   readonly decision: Decision;
 }
 
-export function record({ at, tier, instanceId, request, candidates, options, decision }: Occasion): DecisionRecord {
+/** An occasion without candidates that told nothing: small enough to be kept for a while, and made into a record when asked for. */
+export interface Abridged extends Occasion {
+  readonly omitted: number;
+}
+
+export function abridge(occasion: Occasion): Abridged {
+  const { candidates, options, decision } = occasion;
   const kept = mostTelling(candidates, options, decision);
+  // A copy in any case: the list of a walk changes with the walk.
+  return { ...occasion, candidates: [...kept], omitted: candidates.length - kept.length };
+}
+
+export function record(occasion: Occasion): DecisionRecord {
+  return recordOf(abridge(occasion));
+}
+
+export function recordOf(abridged: Abridged): DecisionRecord {
+  const { at, tier, instanceId, request, candidates: kept, options, decision, omitted } = abridged;
   const { strategy, algorithm, pinnedTo, excluded, plugin } = options;
   const names = new Set(kept.map(({ name }) => name));
   return jsonOf({
@@ -85,7 +108,7 @@ export function record({ at, tier, instanceId, request, candidates, options, dec
     instanceId,
     request,
     candidates: kept.map(recordedCandidate),
-    omitted: candidates.length - kept.length,
+    omitted,
     options: { strategy, algorithm, pinnedTo, excluded: excluded && Object.fromEntries(excluded), plugin },
     decision: decision.placed
       ? decision

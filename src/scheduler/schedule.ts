@@ -68,7 +68,9 @@ function budgetCheck(budget: Budget | undefined): (examined: number) => boolean 
 function byScore({ fitting, rules, examined }: Search, candidates: readonly Candidate[]): Decision {
   if (fitting.length > 0) return choose(fitting.map(({ candidate }) => candidate.id));
   const verdicts = candidates.slice(0, examined).flatMap((candidate) => infeasible(rules, candidate) ?? []);
-  const waitsFor = rules.near.flatMap((one) => one.waitsFor ?? []);
+  // Only what somebody was refused for: where there is no room anyway, waiting helps nobody.
+  const blamed = new Set(verdicts.map(({ rule }) => rule));
+  const waitsFor = rules.near.flatMap((one) => (one.waitsFor && blamed.has(one.rule) ? one.waitsFor : []));
   return {
     placed: false,
     verdicts: [...verdicts, ...notExamined(candidates, examined)],

@@ -24,11 +24,25 @@ const LOG_TAIL = { maxBytes: 1024, maxLines: 20 };
 const MAX_PIDS = 4096;
 const SIGKILL = 9;
 const DEFAULT_GRACE_MS = 10_000;
+/** What was sent before the others heard that the instance ends, arrives, and is answered, within this time. */
+const DRAIN_MS = 200;
 const GRACE_LABEL = "oakestra.io/stop-grace-ms";
+
+/** What the overlay does for one instance. */
+export interface InstanceOverlay {
+  /** Gives it its address, and has the routes of its application ready, if that takes no longer than a moment. */
+  prepare(instance: DesiredInstance, signal: AbortSignal): Promise<void>;
+  /** Resolves when nothing is sent to it from here any more; tries no longer than a moment. */
+  withdraw(instanceId: string, signal: AbortSignal): Promise<void>;
+  /** Nothing has its address any more. */
+  release(instanceId: string): Promise<void>;
+}
 
 export interface ApplierParts {
   readonly runtime: ContainerRuntime;
   readonly network: Network;
+  /** Undefined: the worker's network is off. */
+  readonly overlay?: InstanceOverlay | undefined;
   readonly instances: Instances;
   readonly logs: InstanceLogs;
   readonly hostsFiles: HostsFiles;
@@ -41,8 +55,11 @@ export interface ApplierParts {
 }
 
 export function createAppliers(parts: ApplierParts): Appliers {
-  const { runtime, network, instances, logs, hostsFiles, desiredFile, containers, outOfMemory, clock } = parts;
+  const { runtime, network, overlay, instances, logs, hostsFiles, desiredFile, containers, outOfMemory, clock } = parts;
   return {
+    find: async ({ instance: { instanceId, generation, workload } }, signal) => {
+      instances.update(instanceId, generation, { hasImage: await runtime.images.has(workload.image, signal) });
+    },
     pull: async ({ instance }, signal) => {
       const { instanceId, generation, workload } = instance;
       let shownAt = Number.NEGATIVE_INFINITY;
@@ -74,6 +91,7 @@ export function createAppliers(parts: ApplierParts): Appliers {
       const hostsFile = await hostsFiles.make(instanceId, { address: sandbox.address, hostname });
       const spec = containerSpec(instance, { sandbox, hostname, hostsFile, logPath: logs.path(instanceId) });
       outOfMemory.delete(spec.containerId);
+      await overlay?.prepare(instance, signal);
       await runtime.start(spec, signal);
       const startedAt = clock.now();
       const { labels } = spec;
@@ -84,18 +102,20 @@ export function createAppliers(parts: ApplierParts): Appliers {
       });
       const detail = isRestart ? `started again (restart ${restarts})` : "started";
       const runningSince = clock.monotonic();
-      instances.update(instanceId, generation, { status: "RUNNING", detail, restarts, startedAt, runningSince });
+      const running = { status: "RUNNING", traffic: "on", isAdopted: false } as const;
+      instances.update(instanceId, generation, { ...running, detail, restarts, startedAt, runningSince });
     },
     adopt: async ({ container: { instanceId, createdAt } }) => {
       const record = instances.records.get(instanceId);
       instances.update(instanceId, record?.generation, {
-        ...{ status: "RUNNING", detail: "runs", startedAt: createdAt },
+        ...{ status: "RUNNING", detail: "runs", traffic: "on", isAdopted: true, startedAt: createdAt },
         runningSince: record?.runningSince ?? clock.monotonic(),
       });
     },
     bury: async ({ instance, container }) => {
       const { instanceId, generation } = instance;
       const record = instances.records.get(instanceId);
+      instances.update(instanceId, generation, { traffic: "off" });
       const isCalm = clock.monotonic() - (record?.runningSince ?? clock.monotonic()) >= CALM_MS;
       const failures = isCalm ? 1 : (record?.failures ?? 0) + 1;
       const delayMs = jitter(backoffMs(failures, RESTART_BACKOFF));
@@ -105,7 +125,7 @@ export function createAppliers(parts: ApplierParts): Appliers {
       instances.update(instanceId, generation, {
         ...{ status: "DEAD", detail: `${reason}; starts again in ${seconds(delayMs)}`, failures },
         ...{ exitCode: container.exitCode, logTail: text, startedAt: undefined, runningSince: undefined },
-        ...{ endNotedAt: container.exitedAt ?? 0, notBefore: clock.monotonic() + delayMs, hasImage: false },
+        ...{ endNotedAt: container.exitedAt ?? 0, notBefore: clock.monotonic() + delayMs, hasImage: undefined },
       });
     },
     complete: async ({ container: { instanceId, generation, exitedAt } }) => {
@@ -116,6 +136,12 @@ export function createAppliers(parts: ApplierParts): Appliers {
     unpublish: async ({ instanceId }, signal) => {
       await network.unpublish(instanceId, signal);
       instances.update(instanceId, undefined, { ports: "none" });
+    },
+    drain: async ({ instanceId }, signal) => {
+      instances.update(instanceId, undefined, { traffic: "ending" });
+      await Promise.all([network.unpublish(instanceId, signal), overlay?.withdraw(instanceId, signal)]);
+      await clock.sleep(DRAIN_MS, { signal });
+      instances.update(instanceId, undefined, { traffic: "off", ports: "none" });
     },
     stop: async ({ container }, signal) => {
       await runtime.stop(container.containerId, graceMs(container), signal);
@@ -128,6 +154,7 @@ export function createAppliers(parts: ApplierParts): Appliers {
     },
     detach: async ({ instanceId }, signal) => {
       await network.detach(instanceId, signal);
+      await overlay?.release(instanceId);
       instances.update(instanceId, undefined, { ports: "none" });
     },
     forget: async ({ instanceId }) => {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { totalmem } from "node:os";
 import { test } from "node:test";
-import { MachineLoad, measureMachine, ociArchitecture, ownAddress, parseCpuTimes, parseMemory } from "./capacity.ts";
+import { ownAddress } from "../base/own-address.ts";
+import { MachineLoad, measureMachine, ociArchitecture, parseCpuTimes, parseMemory } from "./capacity.ts";
 
 test("architectures have OCI's names", () => {
   assert.deepEqual(["x64", "arm64", "arm", "ia32"].map(ociArchitecture), ["amd64", "arm64", "arm", "386"]);

@@ -1,5 +1,4 @@
 /** What this machine has, and how much of it is in use, from /proc and the cgroup that we may be confined to. */
-import { createSocket } from "node:dgram";
 import { readFile } from "node:fs/promises";
 import { arch, availableParallelism } from "node:os";
 import { readFileIfAny } from "../base/atomic-file.ts";
@@ -89,26 +88,4 @@ export class MachineLoad {
 
 export function percent(part: number, whole: number): number {
   return whole > 0 ? Math.round(Math.min(100, Math.max(0, (1000 * part) / whole))) / 10 : 0;
-}
-
-/** The address of ours that leads to `host`. Where that is this machine itself, the one that leads anywhere else, if any does. */
-export async function ownAddress(host: string): Promise<string> {
-  const address = await sourceAddress(host);
-  if (address !== undefined && !isLoopback(address)) return address;
-  // A documentation address (RFC 5737): connecting a UDP socket asks the routing table and sends nothing.
-  return (await sourceAddress("198.51.100.1")) ?? address ?? "127.0.0.1";
-}
-
-const isLoopback = (address: string) => address.startsWith("127.") || address === "::1";
-
-function sourceAddress(host: string): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    const socket = createSocket(host.includes(":") ? "udp6" : "udp4");
-    const done = (address: string | undefined) => {
-      socket.close();
-      resolve(address);
-    };
-    socket.on("error", () => done(undefined));
-    socket.connect(9, host, () => done(socket.address().address));
-  });
 }

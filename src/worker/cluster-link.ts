@@ -11,15 +11,23 @@ import {
   type LogData,
   LogRequest,
   Manifest,
+  Measure,
   parseTopic,
   topics,
+  WorkerNetwork,
   type WorkerReport,
 } from "../protocol/mqtt.ts";
+import { type Interest, RouteUpdate } from "../protocol/route.ts";
 import { MqttClient, type MqttMessage } from "../transport/mqtt-client.ts";
 import type { Credentials } from "./registration.ts";
 
-const REGISTER_BACKOFF = { firstMs: 500, maxMs: 15_000 };
-/** Failures to connect, most of a minute, after which the cluster is asked where its broker is. */
+/** Short: after a cut, all that this worker runs may be wanted back, and a failed try costs a few packets. */
+const REGISTER_BACKOFF = { firstMs: 500, maxMs: 5000 };
+const CONNECT_BACKOFF = { firstMs: 250, maxMs: 5000 };
+const CONNECT_TIMEOUT_MS = 5000;
+/** Both ends give a dead connection up after one and a half times this, when the cluster gives the worker up. */
+const KEEP_ALIVE_MS = 20_000;
+/** Failures to connect, up to a minute, after which the cluster is asked where its broker is. */
 const MAX_FAILURES = 8;
 /** After a link that held for so long, back-off starts over. */
 const STABLE_MS = 30_000;
@@ -34,7 +42,10 @@ export interface ClusterLinkParts {
     readonly cleared: (instanceId: string) => void;
     readonly manifest: (manifest: Manifest) => void;
     readonly logRequest: (request: LogRequest) => void;
-    readonly connected: () => void;
+    readonly measure: (measure: Measure) => void;
+    readonly network: (network: WorkerNetwork) => void;
+    readonly routes: (update: RouteUpdate) => void;
+    readonly connected: (credentials: Credentials) => void;
     /** What arrives from now on belongs to another connection. */
     readonly disconnected: () => void;
   };
@@ -57,6 +68,12 @@ export class ClusterLink {
   /** Resolves when the broker has it. @throws AppError MQTT_OFFLINE */
   async report(report: WorkerReport): Promise<void> {
     await this.#publish((id) => ({ topic: topics.report(id), payload: JSON.stringify(report), qos: 1, retain: false }));
+  }
+
+  /** Resolves when the broker has it. @throws AppError MQTT_OFFLINE */
+  async sendInterest(interest: Interest): Promise<void> {
+    const payload = JSON.stringify(interest);
+    await this.#publish((id) => ({ topic: topics.interest(id), payload, qos: 1, retain: false }));
   }
 
   /** @throws AppError MQTT_OFFLINE */
@@ -107,7 +124,8 @@ export class ClusterLink {
     return undefined;
   }
 
-  async #connect({ id, key, mqttPort }: Credentials, signal: AbortSignal): Promise<void> {
+  async #connect(credentials: Credentials, signal: AbortSignal): Promise<void> {
+    const { id, key, mqttPort } = credentials;
     const { host, on, log, clock } = this.#parts;
     const presence = (online: boolean): MqttMessage => ({
       ...{ topic: topics.presence(id), payload: JSON.stringify({ online }) },
@@ -115,12 +133,16 @@ export class ClusterLink {
     });
     const mqtt: MqttClient = new MqttClient({
       ...{ host, port: mqttPort, clientId: id, username: id, password: key },
+      ...{ keepAliveMs: KEEP_ALIVE_MS, connectTimeoutMs: CONNECT_TIMEOUT_MS, backoff: CONNECT_BACKOFF },
       maxFailures: MAX_FAILURES,
       will: presence(false),
       farewell: presence(false),
       subscriptions: [
         { topic: topics.desiredOf(id), qos: 1 },
         { topic: topics.manifest(id), qos: 1 },
+        { topic: topics.measure(id), qos: 1 },
+        { topic: topics.network(id), qos: 1 },
+        { topic: topics.routes(id), qos: 1 },
         { topic: topics.logRequest(id), qos: 0 },
       ],
       onMessage: (topic, payload) => this.#receive(topic, payload),
@@ -128,7 +150,7 @@ export class ClusterLink {
         mqtt
           .publish(presence(true), { resend: false })
           .catch((error: unknown) => log.debug({ error }, "presence not delivered"));
-        on.connected();
+        on.connected(credentials);
       },
       onDisconnected: () => on.disconnected(),
       ...{ log, clock },
@@ -148,6 +170,16 @@ export class ClusterLink {
           break;
         case "manifest":
           on.manifest(read(Manifest, payload));
+          break;
+        case "measure":
+          if (payload.length > 0) on.measure(read(Measure, payload));
+          break;
+        case "network":
+          // Removed with the worker: what runs keeps its addresses.
+          if (payload.length > 0) on.network(read(WorkerNetwork, payload));
+          break;
+        case "routes":
+          on.routes(read(RouteUpdate, payload));
           break;
         case "logRequest":
           on.logRequest(read(LogRequest, payload));

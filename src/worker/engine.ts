@@ -13,27 +13,45 @@ import { validate } from "../base/validation.ts";
 import type { Network } from "../net/network.ts";
 import { InstanceId, containerId as nameOf } from "../protocol/names.ts";
 import type { Container, ContainerRuntime, RuntimeEvent } from "../runtime/container-runtime.ts";
-import { type Appliers, createAppliers, describeEnd, limitMs, RESTART_BACKOFF, seconds } from "./apply.ts";
+import {
+  type Appliers,
+  createAppliers,
+  describeEnd,
+  type InstanceOverlay,
+  limitMs,
+  RESTART_BACKOFF,
+  seconds,
+} from "./apply.ts";
 import type { DesiredAssembly, DesiredSet } from "./desired.ts";
 import type { DesiredFile } from "./desired-file.ts";
 import type { HostsFiles } from "./hosts-files.ts";
 import type { Instances } from "./instances.ts";
 import type { InstanceLogs } from "./logs.ts";
-import { describe, isObsolete, nextDue, plan, type Step } from "./plan.ts";
+import { describe, isObsolete, nextDue, type Observed, plan, type Step } from "./plan.ts";
 
 const RESYNC_MS = 60_000;
 const PASS_BACKOFF = { firstMs: 200, maxMs: 5000 };
 const RUNTIME_RETRY_MS = 1000;
 const MAX_DETAIL = 600;
 
+export interface EngineOverlay {
+  readonly addresses: Observed["addresses"];
+  /** Starts the network while nothing else changes the kernel. */
+  startNetwork(start: () => Promise<void>): Promise<void>;
+}
+
 export interface EngineParts {
   readonly runtime: ContainerRuntime;
   readonly network: Network;
+  /** Undefined: the worker's network is off. */
+  readonly overlay?: (InstanceOverlay & EngineOverlay) | undefined;
   readonly desired: DesiredAssembly;
   readonly desiredFile: DesiredFile;
   readonly instances: Instances;
   readonly logs: InstanceLogs;
   readonly hostsFiles: HostsFiles;
+  /** `hasLooked` has become true. */
+  readonly onLooked: () => void;
   readonly log: Logger;
   readonly clock: Clock;
 }
@@ -49,16 +67,23 @@ export class Engine {
   readonly #doubtful = new Set<string>();
   /** Instances that were found to have files. */
   #onDisk: readonly string[] = [];
+  /** Instances that were desired when this agent began: an earlier one may have started them. */
+  #inherited: ReadonlySet<string> = new Set();
   #mustList = true;
   #listedAt = Number.NEGATIVE_INFINITY;
   #isNetworkUp = false;
+  #hasLooked = false;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
     this.#appliers = createAppliers({ ...parts, containers: this.#containers, outOfMemory: this.#outOfMemory });
     this.#reconciler = new Reconciler({
       name: "instances",
-      pass: (signal) => this.#pass(signal),
+      pass: async (signal) => {
+        const again = await this.#pass(signal);
+        this.#noteLooked();
+        return again;
+      },
       ...{ log: parts.log, clock: parts.clock, resyncMs: RESYNC_MS, backoff: PASS_BACKOFF },
     });
   }
@@ -68,12 +93,32 @@ export class Engine {
     return this.#containers;
   }
 
+  /**
+   * This agent knows how the instances are that an earlier one left behind, or why it cannot. A report before that would say of
+   * each that it takes no traffic.
+   */
+  get hasLooked(): boolean {
+    return this.#hasLooked || this.#parts.instances.problem !== undefined;
+  }
+
   /** The desired set has changed. */
   trigger(): void {
     this.#reconciler.trigger();
   }
 
+  #noteLooked(): void {
+    if (this.#hasLooked) return;
+    const { desired, instances, onLooked } = this.#parts;
+    const isAdopting = [...this.#containers.values()].some(({ instanceId, state }) => {
+      const isNew = instances.records.get(instanceId)?.status === "NODE_SCHEDULED";
+      return state === "running" && isNew && desired.current?.instances.has(instanceId);
+    });
+    this.#hasLooked = !isAdopting;
+    if (this.#hasLooked) onLooked();
+  }
+
   async run(signal: AbortSignal): Promise<void> {
+    this.#inherited = new Set(this.#parts.desired.current?.instances.keys());
     await this.#reconciler.run(signal);
     await Promise.all([...this.#busy.values()].map(({ done }) => done));
   }
@@ -115,6 +160,8 @@ export class Engine {
       this.#noteOutOfMemory(containerId, instanceId);
       return;
     }
+    // At once, although only the list tells for sure: until then every new connection would fail.
+    this.#parts.instances.update(instanceId, undefined, { traffic: "off" });
     const atWork = this.#busy.get(instanceId)?.step.do;
     if (atWork === "stop" || atWork === "remove") return;
     this.#doubtful.add(instanceId);
@@ -145,14 +192,19 @@ export class Engine {
   }
 
   async #pass(signal: AbortSignal): Promise<{ againInMs: number } | undefined> {
-    const { network, desired, desiredFile, instances, clock } = this.#parts;
+    const { network, overlay, desired, desiredFile, instances, clock } = this.#parts;
     try {
-      if (!this.#isNetworkUp) await network.start(signal);
+      if (!this.#isNetworkUp) {
+        const start = () => network.start(signal);
+        await (overlay ? overlay.startNetwork(start) : start());
+      }
       this.#isNetworkUp = true;
       await this.#list(signal);
       instances.problem = undefined;
     } catch (error) {
-      if (!signal.aborted) instances.problem = describeError(error).slice(0, MAX_DETAIL);
+      if (signal.aborted) throw error;
+      this.#expectNew();
+      instances.problem = describeError(error).slice(0, MAX_DETAIL);
       throw error;
     }
     const wanted = desired.current;
@@ -164,11 +216,23 @@ export class Engine {
     this.#onDisk = [];
     this.#cancelObsolete(wanted);
     const busy = new Map([...this.#busy].map(([instanceId, { step }]) => [instanceId, step]));
-    const observed = { containers: [...this.#containers.values()], sandboxes, records: instances.records, busy };
+    const observed = {
+      ...{ containers: [...this.#containers.values()], sandboxes, records: instances.records, busy },
+      addresses: overlay?.addresses,
+    };
     const now = clock.monotonic();
     for (const step of plan(wanted, observed, now)) this.#begin(step, signal);
     const due = nextDue(instances.records.values(), now);
     return due === undefined ? undefined : { againInMs: due - now };
+  }
+
+  /** What came while nothing can be done is told of with the reason. What may run already is not: that would end its traffic. */
+  #expectNew(): void {
+    const { desired, desiredFile, instances } = this.#parts;
+    if (!desired.current) return;
+    const hasListed = this.#listedAt >= 0;
+    const owners = [...this.#containers.values()].map(({ instanceId }) => instanceId);
+    instances.expect(desired.current, desiredFile.completed, hasListed ? new Set(owners) : this.#inherited);
   }
 
   async #list(signal: AbortSignal): Promise<void> {
@@ -247,7 +311,7 @@ export class Engine {
         detail,
         failures,
         notBefore,
-        hasImage: false,
+        hasImage: undefined,
       });
     } else {
       instances.update(instanceId, record.generation, { detail, failures, notBefore });

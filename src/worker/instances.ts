@@ -31,31 +31,50 @@ export interface InstanceRecord {
   readonly notBefore: number;
   /** Monotonic ms since when the container runs, as far as this agent has seen. */
   readonly runningSince?: number | undefined;
-  /** The image was made present for the next start. */
-  readonly hasImage: boolean;
+  /** It ran when this agent found it, started by an earlier one. */
+  readonly isAdopted?: boolean;
+  /** The image is present for the next start; undefined: not looked for yet. */
+  readonly hasImage: boolean | undefined;
   /** Generation whose host ports are published; undefined: not known. */
   readonly ports: number | "none" | undefined;
+  /**
+   * Whether packets may be sent to its container. `unknown`: nothing has been found out yet, and routes stay as they were;
+   * `ending`: no more, but what is on its way must arrive before it is stopped.
+   */
+  readonly traffic: "unknown" | "on" | "ending" | "off";
   /** `exitedAt` of the container's end that has been dealt with. */
   readonly endNotedAt?: number | undefined;
 }
 
 export type Change = Partial<Omit<InstanceRecord, "instanceId" | "generation" | "since">>;
 
-const REPORTED = ["status", "detail", "restarts", "exitCode", "startedAt", "logTail"] as const;
+export type Live = NonNullable<InstanceReport["live"]>;
+
+const REPORTED = ["status", "detail", "restarts", "exitCode", "startedAt", "logTail", "traffic"] as const;
 
 export class Instances {
   readonly #records = new Map<string, InstanceRecord>();
   readonly #log: Logger;
   readonly #clock: Clock;
   readonly #onChange: () => void;
+  readonly #live: () => ReadonlyMap<string, Live>;
   #changed = new Set<string>();
   #removed = new Set<string>();
   #problem: string | undefined;
   /** Of the desired set whose instances all have their records here, and all that must go as well. */
   #revision = 0;
 
-  /** @param options.onChange something that the cluster should hear of soon */
-  constructor(options: { log: Logger; clock: Clock; onChange: () => void }) {
+  /**
+   * @param options.onChange something that the cluster should hear of soon
+   * @param options.live where the traffic of each is to go, if it takes any; asked when a report is made
+   */
+  constructor(options: {
+    readonly log: Logger;
+    readonly clock: Clock;
+    readonly onChange: () => void;
+    readonly live?: () => ReadonlyMap<string, Live>;
+  }) {
+    this.#live = options.live ?? (() => new Map());
     this.#log = options.log;
     this.#clock = options.clock;
     this.#onChange = options.onChange;
@@ -66,16 +85,26 @@ export class Instances {
   }
 
   /** Why nothing can be done at the moment, whatever the instance; shown with every detail. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
   set problem(problem: string | undefined) {
     if (problem === this.#problem) return;
     this.#problem = problem;
+    this.reportAll();
+  }
+
+  /** What is told of each of them has changed. */
+  reportAll(): void {
     for (const instanceId of this.#records.keys()) this.#changed.add(instanceId);
     this.#onChange();
   }
 
-  /** Gives every desired instance, and everything found that is not desired, its record. */
-  sync(desired: DesiredSet, completed: Completions, found: Iterable<string>): void {
+  /** Gives every desired instance its record. @param besides those that may run already, as long as nobody can look */
+  expect(desired: DesiredSet, completed: Completions, besides?: ReadonlySet<string>): void {
     for (const [instanceId, { generation }] of desired.instances) {
+      if (besides?.has(instanceId)) continue;
       const record = this.#records.get(instanceId);
       if (record?.generation === generation && !record.isWithdrawn) continue;
       const isDone = completed[instanceId]?.generation === generation;
@@ -85,14 +114,21 @@ export class Instances {
         ...this.#fresh(instanceId, generation),
         ...(isDone ? { status: "COMPLETED", detail: "ended with exit code 0", exitCode: 0 } : {}),
         ports: record?.ports,
+        traffic: record ? ending(record) : "unknown",
       });
     }
+  }
+
+  /** Gives every desired instance, and everything found that is not desired, its record. */
+  sync(desired: DesiredSet, completed: Completions, found: Iterable<string>): void {
+    this.expect(desired, completed);
     for (const instanceId of new Set([...this.#records.keys(), ...found])) {
       const record = this.#records.get(instanceId) ?? this.#fresh(instanceId, 0);
       if (desired.instances.has(instanceId) || record.isWithdrawn) continue;
       this.#put({
         ...record,
         isWithdrawn: true,
+        traffic: ending(record),
         detail: "not wanted any more: being removed",
         notBefore: 0,
         failures: 0,
@@ -133,7 +169,9 @@ export class Instances {
     this.#changed = new Set();
     this.#removed = new Set();
     const records = ids.flatMap((instanceId) => this.#records.get(instanceId) ?? []);
-    return { manifest: this.#revision, instances: records.map((record) => report(record, this.#problem)), removed };
+    const live = records.length > 0 ? this.#live() : undefined;
+    const reports = records.map((record) => report(record, this.#problem, live?.get(record.instanceId)));
+    return { manifest: this.#revision, instances: reports, removed };
   }
 
   #put(record: InstanceRecord): void {
@@ -166,13 +204,14 @@ export class Instances {
       isWithdrawn: false,
       failures: 0,
       notBefore: 0,
-      hasImage: false,
+      hasImage: undefined,
       ports: undefined,
+      traffic: "unknown",
     };
   }
 }
 
-function report(record: InstanceRecord, problem: string | undefined): InstanceReport {
+function report(record: InstanceRecord, problem: string | undefined, live: Live | undefined): InstanceReport {
   const { instanceId, generation, status, detail, since, restarts } = record;
   const { exitCode, startedAt, logTail, cpuPercent, memoryBytes } = record;
   return {
@@ -183,5 +222,10 @@ function report(record: InstanceRecord, problem: string | undefined): InstanceRe
     ...(logTail === undefined ? {} : { logTail }),
     ...(cpuPercent === undefined ? {} : { cpuPercent }),
     ...(memoryBytes === undefined ? {} : { memoryBytes }),
+    ...(live && { live }),
   };
+}
+
+function ending({ traffic }: InstanceRecord): InstanceRecord["traffic"] {
+  return traffic === "off" ? "off" : "ending";
 }

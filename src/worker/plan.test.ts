@@ -24,9 +24,18 @@ interface Situation {
   readonly busy?: readonly Step[];
   readonly record?: Partial<InstanceRecord>;
   readonly now?: number;
+  readonly addresses?: Observed["addresses"];
 }
 
-function planOf({ desired = [], containers = [], sandboxes = [], busy = [], record, now = 1000 }: Situation): string[] {
+function planOf({
+  desired = [],
+  containers = [],
+  sandboxes = [],
+  busy = [],
+  record,
+  now = 1000,
+  addresses,
+}: Situation): string[] {
   const set = desiredSet(desired);
   const instances = new Instances({ log: silentLogger, clock: new ManualClock(0), onChange: () => {} });
   instances.sync(set, {}, [...containers.map(({ instanceId }) => instanceId), ...sandboxes]);
@@ -36,6 +45,7 @@ function planOf({ desired = [], containers = [], sandboxes = [], busy = [], reco
   const observed: Observed = {
     ...{ containers, sandboxes: new Set(sandboxes), records: instances.records },
     busy: new Map(busy.map((step) => [step.instanceId, step])),
+    addresses,
   };
   return plan(set, observed, now).map(describe);
 }
@@ -44,8 +54,18 @@ const id = web.instanceId;
 const exited = { state: "exited", exitCode: 1, exitedAt: 5 } as const;
 
 const TABLE: [fact: string, situation: Situation, steps: string[]][] = [
-  ["the image comes first", { desired: [web] }, [`pull docker.io/library/web:latest for ${id}`]],
+  ["the image is looked for first", { desired: [web] }, [`find docker.io/library/web:latest for ${id}`]],
+  [
+    "and fetched if need be",
+    { desired: [web], record: { hasImage: false } },
+    [`pull docker.io/library/web:latest for ${id}`],
+  ],
   ["then the sandbox", { desired: [web], record: { hasImage: true } }, [`attach ${id} (generation 1)`]],
+  [
+    "which waits for an address",
+    { desired: [web], record: { hasImage: true }, addresses: { free: 0, whyNone: "none yet" } },
+    [`wait ${id}: none yet`],
+  ],
   [
     "then the host ports, so that a busy one is known before anything runs",
     { desired: [withPorts], record: { hasImage: true }, sandboxes: [id] },
@@ -66,20 +86,24 @@ const TABLE: [fact: string, situation: Situation, steps: string[]][] = [
     { desired: [withPorts], containers: [containerOf(withPorts)] },
     [`publish ${id} (generation 1)`],
   ],
-  ["what runs is left alone", { desired: [web], containers: [containerOf(web)], record: { status: "RUNNING" } }, []],
   [
-    "a container newer than the set is left alone",
-    { desired: [web], containers: [containerOf(web, { generation: 2 })], record: { status: "RUNNING" } },
+    "what runs is left alone",
+    { desired: [web], containers: [containerOf(web)], record: { status: "RUNNING", traffic: "on" } },
     [],
   ],
   [
-    "an older generation loses its ports before it is stopped",
+    "a container newer than the set is left alone",
+    { desired: [web], containers: [containerOf(web, { generation: 2 })], record: { status: "RUNNING", traffic: "on" } },
+    [],
+  ],
+  [
+    "an older generation loses its traffic before it is stopped",
     { desired: [{ ...web, generation: 2 }], containers: [containerOf(web)], record: { ports: 1 } },
-    [`unpublish ${id}`],
+    [`drain ${id} (generation 1)`],
   ],
   [
     "then it is stopped",
-    { desired: [{ ...web, generation: 2 }], containers: [containerOf(web)], record: { ports: "none" } },
+    { desired: [{ ...web, generation: 2 }], containers: [containerOf(web)], record: { traffic: "off" } },
     [`stop ${id} (generation 1)`],
   ],
   [
@@ -147,10 +171,14 @@ const TABLE: [fact: string, situation: Situation, steps: string[]][] = [
     { desired: [{ ...web, generation: 2 }], record: { ports: 1, hasImage: true } },
     [`unpublish ${id}`],
   ],
-  ["the unwanted lose their ports first", { containers: [containerOf(web)], sandboxes: [id] }, [`unpublish ${id}`]],
+  [
+    "the unwanted lose their traffic first",
+    { containers: [containerOf(web)], sandboxes: [id] },
+    [`drain ${id} (generation 1)`],
+  ],
   [
     "then are stopped",
-    { containers: [containerOf(web)], sandboxes: [id], record: { ports: "none" } },
+    { containers: [containerOf(web)], sandboxes: [id], record: { traffic: "off" } },
     [`stop ${id} (generation 1)`],
   ],
   ["then removed", { containers: [containerOf(web, exited)], sandboxes: [id] }, [`remove ${id} (generation 1)`]],
@@ -169,7 +197,11 @@ for (const [fact, situation, steps] of TABLE) {
 
 test("plan() stops a withdrawn instance before starting its successor with the same container id", () => {
   const successor = desiredInstance({ serviceId: SUCCESSOR });
-  const situation = { desired: [successor], containers: [containerOf(web)], record: { ports: "none", hasImage: true } };
+  const situation = {
+    desired: [successor],
+    containers: [containerOf(web)],
+    record: { traffic: "off", hasImage: true },
+  };
   assert.deepEqual(planOf(situation as Situation), [
     `stop ${web.instanceId} (generation 1)`,
     `wait ${successor.instanceId}: waiting until "${web.instanceId}", which had the same name, is removed`,
@@ -178,9 +210,22 @@ test("plan() stops a withdrawn instance before starting its successor with the s
 
 test("plan() fetches an image once, and starts a few containers at a time", () => {
   const many = Array.from({ length: 10 }, (_, instanceNumber) => desiredInstance({ instanceNumber }));
-  assert.equal(planOf({ desired: many }).length, 1);
+  assert.equal(planOf({ desired: many, record: { hasImage: false } }).length, 1);
   const sandboxes = many.map(({ instanceId }) => instanceId);
   assert.equal(planOf({ desired: many, sandboxes, record: { hasImage: true } }).length, 3);
+});
+
+test("plan() lets an instance whose image is present pass a queue of downloads", () => {
+  const image = (instanceNumber: number) => ({
+    workload: { ...web.workload, image: `registry.test/${instanceNumber}` },
+  });
+  const slow = Array.from({ length: 9 }, (_, number) => desiredInstance({ instanceNumber: number, ...image(number) }));
+  const busy = slow.slice(0, 8).map((instance): Step => ({ do: "pull", instanceId: instance.instanceId, instance }));
+  const local = desiredInstance({ instanceNumber: 9 });
+  const desired = [...slow, local];
+  assert.deepEqual(planOf({ desired, busy, record: { hasImage: false } }), [], "no more downloads at once");
+  const looks = planOf({ desired, busy });
+  assert.ok(looks.includes(`find docker.io/library/web:latest for ${local.instanceId}`), looks.join());
 });
 
 test("nextDue() is the end of the shortest back-off; a download for a withdrawn instance is obsolete", () => {
@@ -220,6 +265,8 @@ class Model {
   #do(step: Step): Change | undefined {
     const { instanceId } = step;
     switch (step.do) {
+      case "find":
+        return { hasImage: this.now % 2 === 0 };
       case "pull":
         return { hasImage: true };
       case "attach":
@@ -229,11 +276,13 @@ class Model {
         return { ports: step.instance.generation };
       case "start":
         this.#start(step.instance);
-        return { status: "RUNNING" };
+        return { status: "RUNNING", traffic: "on" };
       case "adopt":
-        return { status: "RUNNING" };
+        return { status: "RUNNING", traffic: "on" };
+      case "drain":
+        return { traffic: "off", ports: "none" };
       case "bury":
-        return { status: "DEAD", endNotedAt: step.container.exitedAt ?? 0, notBefore: this.now + 10 };
+        return { traffic: "off", status: "DEAD", endNotedAt: step.container.exitedAt ?? 0, notBefore: this.now + 10 };
       case "complete":
         return { status: "COMPLETED" };
       case "unpublish":
@@ -264,6 +313,7 @@ class Model {
   }
 
   #stop(container: Container): void {
+    assert.equal(this.instances.records.get(container.instanceId)?.traffic, "off", "stopped while it takes traffic");
     const wanted = this.#desired.instances.get(container.instanceId);
     assert.ok(!wanted || container.generation < wanted.generation, "stopped what is desired");
     this.containers.set(container.containerId, { ...container, state: "exited" });

@@ -1,6 +1,6 @@
 /**
  * What to do next, for every instance at most one step: ordered rules, first match. Pure; called again after each step.
- * Order of a life: image → sandbox → host ports → container. Of an end: host ports → process → container → sandbox → log.
+ * Order of a life: image → sandbox → host ports → container. Of an end: traffic → process → container → sandbox → log.
  */
 
 import type { DesiredInstance } from "../protocol/mqtt.ts";
@@ -10,6 +10,8 @@ import type { DesiredSet } from "./desired.ts";
 import type { InstanceRecord } from "./instances.ts";
 
 export type Step =
+  /** Finds out whether the image is present: what can start at once must not wait behind downloads. */
+  | { readonly do: "find"; readonly instanceId: string; readonly instance: DesiredInstance }
   /** Makes the image present. */
   | { readonly do: "pull"; readonly instanceId: string; readonly instance: DesiredInstance }
   /** Makes the sandbox. */
@@ -28,6 +30,8 @@ export type Step =
   /** Notes for good that a one-shot container is done. */
   | { readonly do: "complete"; readonly instanceId: string; readonly container: Container }
   | { readonly do: "unpublish"; readonly instanceId: string }
+  /** Takes it out of the routes, takes back its host ports, and lets what is on its way arrive. */
+  | { readonly do: "drain"; readonly instanceId: string; readonly container: Container }
   | { readonly do: "stop"; readonly instanceId: string; readonly container: Container }
   /** Removes the container, and what is left of its process. */
   | { readonly do: "remove"; readonly instanceId: string; readonly container: Container }
@@ -45,12 +49,14 @@ export interface Observed {
   readonly records: ReadonlyMap<string, InstanceRecord>;
   /** Steps in flight, by instance. */
   readonly busy: ReadonlyMap<string, Step>;
+  /** Addresses for new sandboxes. Absent: as many as it takes, or their want is an error. */
+  readonly addresses?: { readonly free: number; readonly whyNone: string } | undefined;
 }
 
 const STATE_UNKNOWN = "the runtime cannot tell the state of its container";
 
 /** So many may be in flight at once: starting more side by side is no faster, and starves what runs. */
-const LIMITS: Partial<Record<Step["do"], number>> = { start: 3, remove: 4, pull: 8 };
+const LIMITS: Partial<Record<Step["do"], number>> = { find: 8, start: 3, remove: 4, pull: 8 };
 
 /** Every desired and every withdrawn instance must have its record. @param now monotonic ms */
 export function plan(desired: DesiredSet, observed: Observed, now: number): Step[] {
@@ -59,8 +65,10 @@ export function plan(desired: DesiredSet, observed: Observed, now: number): Step
   const steps: Step[] = [];
   const containersOf = Map.groupBy(observed.containers, ({ instanceId }) => instanceId);
   const holderOf = new Map(observed.containers.map((container) => [container.containerId, container.instanceId]));
+  const { free = Number.POSITIVE_INFINITY, whyNone = "" } = observed.addresses ?? {};
+  const limits = { ...LIMITS, attach: free };
   const admit = (step: Step | undefined) => {
-    if (step && hasRoom(step, inFlight)) {
+    if (step && hasRoom(step, inFlight, limits)) {
       steps.push(step);
       inFlight.push(step);
     }
@@ -75,7 +83,7 @@ export function plan(desired: DesiredSet, observed: Observed, now: number): Step
     if (!record || record.isWithdrawn || busy.has(instance.instanceId)) continue;
     admit(
       upkeep({
-        ...{ instance, record, now },
+        ...{ instance, record, now, noAddress: free === 0 ? whyNone : undefined },
         containers: containersOf.get(instance.instanceId) ?? [],
         hasSandbox: observed.sandboxes.has(instance.instanceId),
         holder: holderOf.get(containerId(instance.jobName, instance.instanceNumber)),
@@ -100,11 +108,11 @@ function removal({ record, containers, hasSandbox }: Removal): Step {
   return { do: "forget", instanceId };
 }
 
-/** Nobody may be sent to a process that has been told to stop: its ports go first. */
-function ending(container: Container, { ports }: InstanceRecord): Step {
+/** Nobody may be sent to a process that has been told to stop. */
+function ending(container: Container, { traffic }: InstanceRecord): Step {
   const { instanceId } = container;
   if (container.state !== "running") return { do: "remove", instanceId, container };
-  if (ports !== "none") return { do: "unpublish", instanceId };
+  if (traffic !== "off") return { do: "drain", instanceId, container };
   return { do: "stop", instanceId, container };
 }
 
@@ -113,10 +121,12 @@ interface Upkeep extends Removal {
   /** Whose container has the id that this instance's will have. */
   readonly holder: string | undefined;
   readonly now: number;
+  /** Why there is no address for a sandbox; undefined: there is one. */
+  readonly noAddress: string | undefined;
 }
 
 /** The next step towards a running container of the desired generation. */
-function upkeep({ instance, record, containers, hasSandbox, holder, now }: Upkeep): Step | undefined {
+function upkeep({ instance, record, containers, hasSandbox, holder, now, noAddress }: Upkeep): Step | undefined {
   const { instanceId, generation, workload } = instance;
   const older = containers.find((container) => container.generation < generation);
   // A newer one than desired was started from a set that a crash kept off the disk: the link will bring that set again.
@@ -131,7 +141,7 @@ function upkeep({ instance, record, containers, hasSandbox, holder, now }: Upkee
   if (older) return isDue ? ending(older, record) : undefined;
   if (container?.state === "running") {
     if (needsPorts) return isDue ? { do: "publish", instanceId, instance } : undefined;
-    const isAdopted = record.status === "RUNNING" && record.detail !== STATE_UNKNOWN;
+    const isAdopted = record.status === "RUNNING" && record.traffic === "on" && record.detail !== STATE_UNKNOWN;
     return isAdopted ? undefined : { do: "adopt", instanceId, container };
   }
   if (container?.state === "unknown") {
@@ -150,8 +160,9 @@ function upkeep({ instance, record, containers, hasSandbox, holder, now }: Upkee
   if (holder !== undefined && holder !== instanceId) {
     return wait(record, `waiting until "${holder}", which had the same name, is removed`);
   }
+  if (record.hasImage === undefined) return { do: "find", instanceId, instance };
   if (!record.hasImage) return { do: "pull", instanceId, instance };
-  if (!hasSandbox) return { do: "attach", instanceId, instance };
+  if (!hasSandbox) return noAddress === undefined ? { do: "attach", instanceId, instance } : wait(record, noAddress);
   if (needsPorts) return { do: "publish", instanceId, instance };
   return { do: "start", instanceId, instance };
 }
@@ -161,9 +172,9 @@ function wait({ instanceId, generation, detail }: InstanceRecord, reason: string
   return reason === detail ? undefined : { do: "wait", instanceId, generation, reason };
 }
 
-function hasRoom(step: Step, inFlight: readonly Step[]): boolean {
+function hasRoom(step: Step, inFlight: readonly Step[], limits: typeof LIMITS): boolean {
   const same = inFlight.filter((other) => other.do === step.do);
-  if (same.length >= (LIMITS[step.do] ?? Number.POSITIVE_INFINITY)) return false;
+  if (same.length >= (limits[step.do] ?? Number.POSITIVE_INFINITY)) return false;
   // One download of an image serves all that wait for it.
   return step.do !== "pull" || !same.some((other) => other.do === "pull" && imageOf(other) === imageOf(step));
 }
@@ -185,8 +196,10 @@ export function isObsolete(step: Step, desired: DesiredSet): boolean {
 /** One line for logs and tests. */
 export function describe(step: Step): string {
   switch (step.do) {
+    case "find":
     case "pull":
-      return `pull ${step.instance.workload.image} for ${step.instanceId}`;
+      return `${step.do} ${step.instance.workload.image} for ${step.instanceId}`;
+    case "drain":
     case "stop":
     case "remove":
     case "adopt":

@@ -113,7 +113,14 @@ test("ReadinessChecks follows what runs: a new container is unknown again, one t
     },
   });
   const target = (change: Partial<ReadinessTarget> = {}): ReadinessTarget => ({
-    ...{ instanceId: "a", containerId: "c", address: "10.18.0.2", check: tcp, startedAt: clock.monotonic() },
+    ...{
+      instanceId: "a",
+      containerId: "c",
+      address: "10.18.0.2",
+      check: tcp,
+      startedAt: clock.monotonic(),
+      isAdopted: false,
+    },
     ...change,
   });
   const stop = new AbortController();

@@ -24,6 +24,8 @@ export interface Readiness {
 }
 
 export const UNCHECKED: Readiness = { state: "unknown", failures: 0, checks: 0 };
+/** What ran before this agent did, is taken for ready until a check says otherwise: the agent's restart must disturb nobody. */
+const ASSUMED: Readiness = { ...UNCHECKED, state: "ready" };
 
 /** A service that starts in 50 ms should not wait for the interval of its checks. */
 const FIRST_CHECKS = { firstMs: 100, maxMs: 3_600_000 };
@@ -40,7 +42,9 @@ export function afterCheck(
   const { reason } = result;
   if (before.state === "unknown" && sinceStartMs < startPeriodMs) return { ...before, checks, reason };
   const failures = before.failures + 1;
-  return { state: failures >= retries ? "unready" : before.state, failures, checks, reason };
+  // What was only assumed, does not outlive the first doubt.
+  const state = before.checks === 0 ? "unknown" : before.state;
+  return { state: failures >= retries ? "unready" : state, failures, checks, reason };
 }
 
 /** How long to wait for the next check. Until the first success the pauses grow from short ones to the interval. */
@@ -52,6 +56,8 @@ export interface ReadinessTarget extends ProbeTarget {
   readonly instanceId: string;
   /** Monotonic ms of the container's start; another value is another container, about which nothing is known. */
   readonly startedAt: number;
+  /** Started by an earlier agent. */
+  readonly isAdopted: boolean;
 }
 
 /** What is to be checked: whatever runs, is wanted, and has a healthcheck. */
@@ -71,6 +77,7 @@ export function readinessTargets(
       ...{ instanceId, address, check: workload.healthcheck! },
       containerId: containerId(jobName, instanceNumber),
       startedAt: record.runningSince ?? 0,
+      isAdopted: record.isAdopted ?? false,
     };
   });
 }
@@ -138,7 +145,7 @@ export class ReadinessChecks {
   #begin(target: ReadinessTarget): void {
     const stop = new AbortController();
     const ended = Promise.withResolvers<void>();
-    const watch: Watch = { target, stop, ended: ended.promise, readiness: UNCHECKED };
+    const watch: Watch = { target, stop, ended: ended.promise, readiness: target.isAdopted ? ASSUMED : UNCHECKED };
     this.#watches.set(target.instanceId, watch);
     this.#check(watch).then(ended.resolve, (error: unknown) => {
       if (!stop.signal.aborted) this.#options.log.error({ instanceId: target.instanceId, error }, "healthcheck broke");

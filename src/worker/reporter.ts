@@ -8,6 +8,7 @@ import { Reconciler } from "../base/reconciler.ts";
 import type { WorkerInfo } from "../protocol/capacity.ts";
 import { HEARTBEAT_MS, type WorkerReport } from "../protocol/mqtt.ts";
 import type { Instances } from "./instances.ts";
+import { reportParts } from "./report-parts.ts";
 
 /** The promise is kept even when a beat is a little late. */
 const BEAT_MS = HEARTBEAT_MS * 0.9;
@@ -15,6 +16,12 @@ const BEAT_MS = HEARTBEAT_MS * 0.9;
 export interface ReporterParts {
   readonly instances: Instances;
   readonly info: (signal: AbortSignal) => Promise<WorkerInfo>;
+  /** There is something to tell. */
+  readonly isReady: () => boolean;
+  /** Of sandboxes; undefined: nothing that the cluster should care for. */
+  readonly addressesFree: () => number | undefined;
+  /** What the network around it was measured to be like, as far as it is news. */
+  readonly surroundings: (full: boolean) => Pick<WorkerReport, "coordinate" | "measured">;
   readonly measure: () => Promise<{ cpuPercent: number; memoryPercent: number }>;
   readonly link: { readonly isConnected: boolean; report(report: WorkerReport): Promise<void> };
   readonly log: Logger;
@@ -34,7 +41,7 @@ export class Reporter {
     this.#reconciler = new Reconciler({
       name: "reports",
       pass: async (signal) => {
-        if (parts.link.isConnected) await this.#send(signal);
+        if (parts.link.isConnected && parts.isReady()) await this.#send(signal);
         return undefined;
       },
       ...{ log: parts.log, clock: parts.clock, resyncMs: BEAT_MS },
@@ -63,14 +70,18 @@ export class Reporter {
     const load = await this.#currentLoad();
     // Numbered and taken together: nothing may be awaited between here and the sending.
     this.#isFullDue = false;
-    this.#sequence += 1;
+    const addressesFree = this.#parts.addressesFree();
     const report: WorkerReport = {
-      ...{ sequence: this.#sequence, full, ...load },
+      ...{ sequence: this.#sequence + 1, full, ...load },
+      ...(addressesFree === undefined ? {} : { addressesFree }),
       ...(ownInfo ? { info: ownInfo } : {}),
+      ...this.#parts.surroundings(full),
       ...instances.takeReport(full),
     };
+    const parts = reportParts(report);
+    this.#sequence += parts.length;
     try {
-      await link.report(report);
+      for (const part of parts) await link.report(part);
     } catch (error) {
       // Lost with the connection; the next one begins with everything. Whatever else happens, a full report is never wrong.
       log.debug({ error }, "report not delivered");

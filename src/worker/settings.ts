@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import * as z from "zod/mini";
 import type { Setting, Settings, Values } from "../base/settings.ts";
+import { CONTROL_SOCKET } from "../protocol/net-document.ts";
 
 const text = z.string().check(z.minLength(1), z.maxLength(1000));
 
@@ -17,7 +18,7 @@ const Labels = z.union([
 ]);
 
 export const WORKER_SETTINGS = {
-  clusterUrl: {
+  cluster: {
     schema: text,
     help: "URL of the cluster's join port.",
     default: "http://127.0.0.1:10100",
@@ -38,7 +39,15 @@ export const WORKER_SETTINGS = {
     default: "/run/containerd/containerd.sock",
   },
   ociRuntime: { schema: text, help: "OCI runtime that containerd starts containers with.", default: "runc" },
-  subnet: { schema: text, help: "IPv4 range of the sandboxes of this worker.", default: "10.18.0.0/22" },
+  subnet: {
+    schema: z.optional(text),
+    help: "IPv4 range of the sandboxes of this worker; default: the cluster gives it one, and more when it needs them.",
+  },
+  location: {
+    schema: z.string().check(z.maxLength(200)),
+    help: "Where it is, if not where its cluster is: latitude,longitude or the name of an area.",
+    default: "",
+  },
   labels: { schema: Labels, help: "Labels of this worker, as key=value,key=value.", default: {} },
   memoryReserve: {
     schema: z.coerce.number().check(z.int(), z.minimum(0), z.maximum(1_048_576)),
@@ -48,6 +57,11 @@ export const WORKER_SETTINGS = {
   joinTokenFile: {
     schema: z.optional(text),
     help: "File with the join token; needed until the cluster knows this worker.",
+  },
+  controlSocket: {
+    schema: text,
+    help: "Unix socket for commands on this machine, such as oak net show.",
+    default: CONTROL_SOCKET,
   },
   publicIp: {
     schema: z.optional(text),

@@ -1,55 +1,14 @@
 /** The whole worker against the fakes of its ports and a real MQTT broker. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { appendFile, mkdtemp, readFile, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { appendFile, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { systemClock } from "../base/clock.ts";
-import { silentLogger } from "../base/log.ts";
-import { resolveSettings } from "../base/settings.ts";
-import { FakeNetwork } from "../net/network.fake.ts";
 import { topics } from "../protocol/mqtt.ts";
-import { FakeContainerRuntime } from "../runtime/container-runtime.fake.ts";
 import { desiredInstance } from "./builders.fake.ts";
 import { startFakeCluster, WORKER_ID } from "./cluster.fake.ts";
-import { WORKER_SETTINGS } from "./settings.ts";
-import { createWorker } from "./worker.ts";
-
-async function startMachine() {
-  const stateDir = await mkdtemp(join(tmpdir(), "oak-worker-"));
-  const runtime = new FakeContainerRuntime();
-  runtime.addImage("docker.io/library/web:latest");
-  const network = new FakeNetwork();
-  return {
-    ...{ stateDir, runtime, network },
-    start(clusterUrl: string, flags: Record<string, unknown> = {}, clusterToken = async () => "token") {
-      const all = { clusterUrl, stateDir, hostname: "edge1", publicIp: "192.0.2.1", ...flags };
-      const settings = resolveSettings(WORKER_SETTINGS, { flags: all, environment: {} }).values;
-      const worker = createWorker(settings, {
-        ...{ runtime, network, clusterToken, log: silentLogger, clock: systemClock, version: "1" },
-      });
-      const stop = new AbortController();
-      const ended = worker.run(stop.signal);
-      return {
-        ready: worker.ready,
-        async [Symbol.asyncDispose]() {
-          stop.abort();
-          await ended;
-        },
-      };
-    },
-    [Symbol.asyncDispose]: () => rm(stateDir, { recursive: true, force: true }),
-  };
-}
-
-async function eventually(isTrue: () => boolean, what: string, withinMs = 5000): Promise<void> {
-  const end = performance.now() + withinMs;
-  while (!isTrue()) {
-    assert.ok(performance.now() < end, `not in time: ${what}`);
-    await systemClock.sleep(5);
-  }
-}
+import { eventually, startMachine } from "./machine.fake.ts";
 
 const web = desiredInstance({ workload: { ports: [{ hostPort: 8080, containerPort: 80, protocol: "tcp" }] } });
 const NAME = "shop.prod.web.prod.instance.0";
@@ -142,6 +101,37 @@ test("what cannot run is FAILED with its reason, and runs as soon as the reason 
   assert.match(cluster.instances.get(unknown.instanceId)!.detail, /no such image/);
   machine.network.hostListeners.clear();
   await eventually(() => cluster.instances.get(id)?.status === "RUNNING", "RUNNING");
+});
+
+test("while the runtime is away, what is desired says so; what may run is left alone", async () => {
+  await using cluster = await startFakeCluster();
+  await using machine = await startMachine();
+  machine.runtime.setAvailable(false);
+  {
+    await using worker = machine.start(cluster.url);
+    await worker.ready;
+    await cluster.want(web);
+    await eventually(() => /waiting.*runtime is switched off/.test(cluster.instances.get(id)?.detail ?? ""), "reason");
+    assert.ok(
+      cluster.reports.every(({ manifest }) => manifest === 0),
+      "what else is there is not known",
+    );
+    machine.runtime.setAvailable(true);
+    await eventually(() => cluster.instances.get(id)?.status === "RUNNING", "RUNNING");
+    await eventually(() => existsSync(join(machine.stateDir, "desired.json")), "the desired set on disk");
+  }
+  machine.runtime.setAvailable(false);
+  const other = desiredInstance({ instanceNumber: 1 });
+  const before = cluster.reports.length;
+  await using worker = machine.start(cluster.url);
+  await worker.ready;
+  await cluster.want(web, other);
+  await eventually(
+    () => /switched off/.test(cluster.instances.get(other.instanceId)?.detail ?? ""),
+    "reason of another",
+  );
+  const told = cluster.reports.slice(before).flatMap(({ instances }) => instances.map(({ instanceId }) => instanceId));
+  assert.ok(!told.includes(id), "it may run, and take traffic");
 });
 
 test("the next agent adopts what runs, and removes what was withdrawn meanwhile", async () => {

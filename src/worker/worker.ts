@@ -5,6 +5,10 @@
  * - cluster link: registration, then MQTT; desired state comes in (`desired.ts`), reports go out (`reporter.ts`)
  * - desired file: the desired set on disk, so that a boot without link starts everything
  * - readiness: healthchecks of what runs (`readiness.ts`)
+ * - overlay: routes, peers and addresses → kernel, and names (`overlay/`); none with `net: "off"`
+ * - control socket: `oak net` on this machine
+ * - coordinate: round-trip times to a few workers (`coordinate.ts`)
+ * - targets: round-trip times to the hosts of users (`target-meter.ts`)
  * - usage: figures of the instances, and log rotation
  * - log streams: logs on request
  * Ending them leaves instances running: the next worker adopts them.
@@ -12,26 +16,35 @@
 import { join } from "node:path";
 import { type Clock, deadline } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
+import { ownAddress } from "../base/own-address.ts";
 import { runTogether } from "../base/task-group.ts";
 import type { Network } from "../net/network.ts";
+import type { Overlay } from "../net/overlay.ts";
 import type { WorkerInfo } from "../protocol/capacity.ts";
 import type { ContainerRuntime } from "../runtime/container-runtime.ts";
 import { HttpClient } from "../transport/http-client.ts";
-import { MachineLoad, measureMachine, ociArchitecture, ownAddress } from "./capacity.ts";
+import { MachineLoad, measureMachine, ociArchitecture } from "./capacity.ts";
 import { ClusterLink } from "./cluster-link.ts";
+import { ControlSocket } from "./control-socket.ts";
+import { OwnCoordinate } from "./coordinate.ts";
 import { DesiredAssembly } from "./desired.ts";
 import { DesiredFile } from "./desired-file.ts";
 import { Engine } from "./engine.ts";
+import { hostRtt } from "./host-rtt.ts";
 import { HostsFiles } from "./hosts-files.ts";
 import { Instances } from "./instances.ts";
 import { LogStreams } from "./log-streams.ts";
 import { InstanceLogs } from "./logs.ts";
 import { NoNetwork } from "./no-network.ts";
+import { netCheck, netDocument } from "./overlay/net-documents.ts";
+import { liveReports, ownInstances } from "./overlay/own-instances.ts";
+import { WorkerOverlay } from "./overlay/worker-overlay.ts";
 import { createProbe } from "./probes.ts";
 import { describeReadiness, ReadinessChecks, readinessTargets } from "./readiness.ts";
 import { register, tokenFromFile } from "./registration.ts";
 import { Reporter } from "./reporter.ts";
 import type { WorkerSettings } from "./settings.ts";
+import { TargetMeter } from "./target-meter.ts";
 import { UsageMeter } from "./usage.ts";
 
 const MIB = 1024 * 1024;
@@ -41,9 +54,11 @@ export interface WorkerDeps {
   readonly log: Logger;
   readonly clock: Clock;
   readonly runtime: ContainerRuntime;
-  readonly network: Network;
+  readonly network: Network & Overlay;
   /** Makes a join token; goes before `joinTokenFile`. */
   readonly clusterToken?: () => Promise<string>;
+  /** Where this worker is probed by others; default: the port that they all have, on every address. */
+  readonly probes?: { readonly address: string; readonly port: number };
   /** Of this program, for the cluster to show. */
   readonly version?: string;
 }
@@ -59,8 +74,9 @@ export interface WorkerRole {
 export function createWorker(settings: WorkerSettings, deps: WorkerDeps): WorkerRole {
   const { runtime, clock } = deps;
   const log = deps.log.child({ role: "worker" });
-  const network = settings.net === "off" ? new NoNetwork() : deps.network;
-  const http = new HttpClient(settings.clusterUrl);
+  const isNetOff = settings.net === "off";
+  const network = isNetOff ? new NoNetwork() : deps.network;
+  const http = new HttpClient(settings.cluster);
   const host = http.server.hostname.replace(/^\[|\]$/g, "");
   const ready = Promise.withResolvers<void>();
   const load = new MachineLoad();
@@ -73,19 +89,50 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
     ...{ log, clock },
     onChange: () => {
       readiness.sync(readinessTargets(desired.current, instances.records, () => network.list()));
+      overlay?.trigger();
       reporter.trigger();
     },
+    live: () => liveReports(own(), overlay?.endpoint),
   });
+  const own = () =>
+    ownInstances({
+      ...{ desired: desired.current, records: instances.records, sandboxes: network.list() },
+      readinessOf: (instanceId) => readiness.of(instanceId),
+    });
   const readiness = new ReadinessChecks({
     ...{ probe: createProbe(runtime), log, clock },
     onChange: (instanceId, state) => instances.update(instanceId, undefined, { detail: describeReadiness(state) }),
   });
   const hostsFiles = new HostsFiles(inState("hosts"));
-  const engine = new Engine({ runtime, network, desired, desiredFile, instances, logs, hostsFiles, log, clock });
+  const overlay = isNetOff
+    ? undefined
+    : new WorkerOverlay({
+        ...{ stateDir: settings.stateDir, clusterHost: host, overlay: deps.network, own, log, clock },
+        fixed: { subnet: settings.subnet, joinPort: Number(http.server.port || 80) },
+        sandboxes: () => network.list(),
+        desired: () => desired.current,
+        probes: deps.probes,
+        link: {
+          get isConnected() {
+            return link.isConnected;
+          },
+          sendInterest: (interest) => link.sendInterest(interest),
+        },
+        onAddresses: () => {
+          engine.trigger();
+          reporter.trigger();
+        },
+        onEndpoint: () => instances.reportAll(),
+      });
+  const engine = new Engine({
+    ...{ runtime, network, overlay, desired, desiredFile, instances, logs, hostsFiles, log, clock },
+    onLooked: () => reporter.trigger(),
+  });
   const info = (signal: AbortSignal) =>
     describeWorker({ settings, runtime, host, version: deps.version ?? "unknown" }, signal);
   const takenOver = (isNew: boolean) => {
     if (!isNew || !desired.current) return;
+    overlay?.desiredChanged();
     engine.trigger();
     desiredFile.keep(desired.current);
   };
@@ -99,8 +146,15 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
       cleared: (instanceId) => desired.cleared(instanceId),
       manifest: (manifest) => takenOver(desired.manifest(manifest)),
       logRequest: (request) => logStreams.request(request),
-      connected: () => {
+      measure: ({ peers, targets }) => {
+        coordinate.setPeers(peers);
+        targetMeter.setTargets(targets);
+      },
+      network: (network) => overlay?.takeNetwork(network),
+      routes: (update) => overlay?.takeRoutes(update),
+      connected: ({ id, mqttPort }) => {
         ready.resolve();
+        overlay?.connected(id, mqttPort);
         reporter.connected();
       },
       disconnected: () => {
@@ -112,7 +166,24 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
   });
   const reporter = new Reporter({
     ...{ instances, info, link, log, clock },
+    isReady: () => engine.hasLooked,
+    addressesFree: () => overlay?.addressesFree,
     measure: () => load.measure(),
+    surroundings: (full) => {
+      const moved = coordinate.take(full);
+      const measured = targetMeter.take();
+      return { ...(moved ? { coordinate: moved } : {}), ...(measured.length > 0 ? { measured } : {}) };
+    },
+  });
+  const coordinate = new OwnCoordinate({
+    onMoved: () => reporter.trigger(),
+    ...(deps.probes ? { address: deps.probes.address } : {}),
+    ...{ clock, log },
+  });
+  const targetMeter = new TargetMeter({
+    measure: (target, signal) => hostRtt(target, clock, signal),
+    onNews: () => reporter.trigger(),
+    ...{ clock, log },
   });
   const logStreams = new LogStreams({
     ...{ logs, log, clock },
@@ -126,6 +197,7 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
     async run(signal) {
       const stored = await desiredFile.read();
       if (stored) desired.restore(stored);
+      await overlay?.open();
       try {
         await runTogether(
           {
@@ -135,6 +207,9 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
             reports: (stop) => reporter.run(stop),
             "desired file": (stop) => desiredFile.run(stop),
             readiness: (stop) => readiness.run(stop),
+            ...(overlay && overlayLoops(overlay, { path: settings.controlSocket, log, clock })),
+            coordinate: (stop) => coordinate.run(stop),
+            targets: (stop) => targetMeter.run(stop),
             usage: (stop) => usage.run(stop),
             "log streams": (stop) => logStreams.run(stop),
           },
@@ -144,6 +219,23 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
         await network.stop({ purge: false });
       }
     },
+  };
+}
+
+function overlayLoops(
+  overlay: WorkerOverlay,
+  options: { readonly path: string; readonly log: Logger; readonly clock: Clock },
+) {
+  const socket = new ControlSocket({
+    ...options,
+    routes: {
+      "GET /net": async () => netDocument(overlay),
+      "POST /net/check": (signal) => netCheck(overlay, () => options.clock.monotonic(), signal),
+    },
+  });
+  return {
+    overlay: (stop: AbortSignal) => overlay.run(stop),
+    "control socket": (stop: AbortSignal) => socket.run(stop),
   };
 }
 
@@ -169,6 +261,7 @@ async function describeWorker(
     runtime: await runtimeName(runtime, signal),
     version,
     labels: settings.labels,
+    ...(settings.location === "" ? {} : { location: settings.location }),
   };
 }
 

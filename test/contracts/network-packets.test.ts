@@ -1,7 +1,7 @@
 /** The packet paths of src/net/README.md, with real packets between real namespaces. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -81,7 +81,9 @@ function defineTests(): void {
 
   before(async () => {
     await makeOutside();
+    const umask = process.umask(0o077);
     await network.start(signal);
+    process.umask(umask);
     a = await network.attach(A, signal);
     b = await network.attach(B, signal);
     await network.publish(
@@ -134,6 +136,10 @@ function defineTests(): void {
   test("instances of one worker reach each other, and see each other's address", async () => {
     assert.equal(await ask(a, b.address, 80), `b ${a.address}`);
     assert.equal(await ask(b, a.address, 80, { udp: true }), `a ${b.address}`);
+  });
+
+  test("any user of a container may read its resolv.conf, whatever the umask", () => {
+    assert.equal(statSync(a.resolvConf).mode & 0o777, 0o644);
   });
 
   test("what leaves the worker has the worker's address", async () => {

@@ -171,6 +171,23 @@ for (const [name, open] of Object.entries(IMPLEMENTATIONS)) {
         assert.deepEqual([kept.status, kept.report?.exitCode], ["COMPLETED", 0]);
       }));
 
+    test("the last decision about an instance is kept, and goes with it", () =>
+      withStore(async (store) => {
+        const [web] = await addService(store);
+        const instance = await store.addInstance(web!.id, NOW);
+        const record = {
+          ...{ version: 1 as const, at: 1, tier: "root" as const, instanceId: instance.id, candidates: [], omitted: 0 },
+          request: { memoryBytes: 1, cpuMillis: 1, gpus: 0, virtualization: "x", architectures: [], ports: [] },
+          options: { strategy: "best-fit" as const },
+          decision: { placed: false, verdicts: [] },
+        };
+        await store.keepDecisions([record, { ...record, at: 2 }, { ...record, instanceId: "gone-1" }]);
+        assert.deepEqual(await store.decision(instance.id), { ...record, at: 2 });
+        assert.equal(await store.decision("gone-1"), undefined);
+        await store.removeInstance(instance.id);
+        assert.equal(await store.decision(instance.id), undefined);
+      }));
+
     test("a cluster joins once by token, then by its key; a taken name and a spent token are refused", () =>
       withStore(async (store) => {
         await assert.rejects(store.admitCluster(hello("edge", "k1")), code("TOKEN_INVALID"));

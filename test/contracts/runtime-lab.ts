@@ -191,15 +191,16 @@ export interface ServedLayer {
   readonly bytes: Buffer;
   readonly diffId: string;
   /** What is sent instead; `stall` sends half and then nothing. */
-  readonly instead?: Buffer | "stall";
+  readonly instead?: Buffer | "stall" | undefined;
 }
 
 /** A registry with the one image `web:1`, whose layers may go wrong. `asked` resolves when a layer was asked for. */
 export async function serveImage(
   layers: readonly ServedLayer[],
   user = "",
-): Promise<{ reference: string; asked: Promise<void>; stop(): void }> {
+): Promise<{ reference: string; ranges: readonly string[]; asked: Promise<void>; stop(): void }> {
   const asked = Promise.withResolvers<void>();
+  const ranges: string[] = [];
   const config = toDocument(MEDIA_TYPES.config, {
     ...hostPlatform,
     config: { User: user, Entrypoint: ["/bin/sh"] },
@@ -216,11 +217,17 @@ export async function serveImage(
     if (!layer) return void response.end(config.bytes);
     asked.resolve();
     if (layer.instead === "stall") return void response.write(layer.bytes.subarray(0, layer.bytes.length / 2));
+    const { range } = request.headers;
+    if (range !== undefined) {
+      ranges.push(range);
+      return void response.writeHead(206).end(layer.bytes.subarray(Number(/^bytes=(\d+)-$/.exec(range)?.[1])));
+    }
     response.end(layer.instead ?? layer.bytes);
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
   return {
     reference: `127.0.0.1:${(server.address() as AddressInfo).port}/web:1`,
+    ranges,
     asked: asked.promise,
     stop() {
       server.closeAllConnections();

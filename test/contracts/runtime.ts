@@ -186,6 +186,8 @@ export function runtimeContract(name: string, setUp: () => Promise<RuntimeUnderT
     test("images are found by any spelling of their name, listed, and removed once", async () => {
       const image = await runtime.images.ensure("oakestra.test/sleep", {}, signal);
       assert.equal(image.name, imageName("sleep"));
+      assert.equal(await runtime.images.has("oakestra.test/sleep", signal), true);
+      assert.equal(await runtime.images.has("oakestra.test/none", signal), false);
       const listed = (await runtime.images.list(signal)).find(({ name }) => name === image.name);
       assert.equal(listed?.digest, image.digest);
       assert.ok(listed.sizeBytes > 0 && listed.platforms.length === 1);
@@ -193,6 +195,7 @@ export function runtimeContract(name: string, setUp: () => Promise<RuntimeUnderT
       await assert.rejects(runtime.images.remove(imageName("exit3"), signal), { code: "IMAGE_NOT_FOUND" });
       const [again] = await runtime.images.load(under.archives.exit3, signal);
       assert.equal(again?.name, imageName("exit3"));
+      await assert.rejects(runtime.images.has("Not A Name!", signal), { code: "IMAGE_NAME_INVALID" });
       await assert.rejects(runtime.images.ensure("Not A Name!", {}, signal), { code: "IMAGE_NAME_INVALID" });
     });
 

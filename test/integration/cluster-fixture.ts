@@ -19,6 +19,7 @@ import {
   type LogData,
   LogRequest,
   Manifest,
+  Measure,
   parseTopic,
   topics,
   WorkerNetwork,
@@ -222,6 +223,10 @@ export class ScriptedWorker {
   readonly desired = new Map<string, DesiredInstance>();
   readonly logRequests: LogRequest[] = [];
   network: WorkerNetwork | undefined;
+  measure: Measure = { peers: [], targets: [] };
+  onMeasure: (measure: Measure) => void = () => {};
+  /** Part of its full reports. */
+  coordinate: WorkerReport["coordinate"];
   onRoutes: () => void = () => {};
   readonly tables = new Map<string, ServiceRoute>();
   readonly answers = new Map<InterestKey, readonly string[]>();
@@ -268,6 +273,7 @@ export class ScriptedWorker {
         { topic: topics.desiredOf(this.id), qos: 1 },
         { topic: topics.manifest(this.id), qos: 1 },
         { topic: topics.network(this.id), qos: 1 },
+        { topic: topics.measure(this.id), qos: 1 },
         { topic: topics.routes(this.id), qos: 1 },
         { topic: topics.logRequest(this.id), qos: 0 },
       ],
@@ -275,7 +281,7 @@ export class ScriptedWorker {
       onConnected: () => {
         this.#sequence = 0;
         this.#newest = -1;
-        this.report({ full: true }).catch(() => {});
+        this.report({ full: true, ...(this.coordinate ? { coordinate: this.coordinate } : {}) }).catch(() => {});
       },
       log: silentLogger,
       backoff: { firstMs: 50, maxMs: 200 },
@@ -356,6 +362,10 @@ export class ScriptedWorker {
       if (this.isDutiful) this.report().catch(() => {});
     } else if (parsed.kind === "network") {
       this.network = payload.length === 0 ? undefined : WorkerNetwork.parse(JSON.parse(payload.toString()));
+    } else if (parsed.kind === "measure") {
+      if (payload.length === 0) return;
+      this.measure = Measure.parse(JSON.parse(payload.toString()));
+      this.onMeasure(this.measure);
     } else if (parsed.kind === "routes") this.#takeRoutes(RouteUpdate.parse(JSON.parse(payload.toString())));
     else this.logRequests.push(LogRequest.parse(JSON.parse(payload.toString())));
   }
@@ -401,7 +411,7 @@ export class TestCluster {
       environment: {},
       flags: {
         stateDir: this.stateDir,
-        rootUrl: `http://127.0.0.1:${this.rootPort}`,
+        root: `http://127.0.0.1:${this.rootPort}`,
         joinPort: this.joinPort,
         mqttPort: this.mqttPort,
         ...change,

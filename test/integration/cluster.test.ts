@@ -106,7 +106,7 @@ test("without its root a cluster starts, publishes what it knew and takes worker
   await eventually("running", () => it.root.statusOf(wanted) === "RUNNING");
   await it.stopCluster();
   worker.desired.clear();
-  await it.startCluster({ rootUrl: "http://127.0.0.1:1" });
+  await it.startCluster({ root: "http://127.0.0.1:1" });
   await eventually("retained topics again", () => worker.desired.has(wanted.instanceId), 20_000);
   await it.join(workerInfo("w2"));
   assert.deepEqual(Object.keys(await it.workersBy()).sort(), ["w1", "w2"]);

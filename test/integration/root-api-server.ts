@@ -9,9 +9,13 @@ import type { InstanceReport } from "../../src/protocol/instance.ts";
 import { createApi } from "../../src/root/api/api.ts";
 import { Auth } from "../../src/root/auth/auth.ts";
 import { ensureFirstAdmin } from "../../src/root/auth/first-admin.ts";
+import { InitialPassword } from "../../src/root/auth/initial-password.ts";
 import { Passwords } from "../../src/root/auth/passwords.ts";
 import { Changes } from "../../src/root/changes.ts";
+import type { Explanation } from "../../src/root/explanations.ts";
+import type { Instance } from "../../src/root/model.ts";
 import type { Orchestration } from "../../src/root/orchestration.ts";
+import type { Predicted } from "../../src/root/placement.ts";
 import { RegistrySecrets } from "../../src/root/registry-secrets.ts";
 import { SqliteRootStore } from "../../src/root/store/sqlite-root-store.ts";
 import { HttpServer } from "../../src/transport/http-server.ts";
@@ -31,6 +35,7 @@ export class StubOrchestration implements Orchestration {
   readonly active = new Set<string>();
   readonly aggregates = new Map<string, Aggregate>();
   readonly reports = new Map<string, InstanceReport>();
+  readonly explanations = new Map<string, Explanation>();
   readonly disconnected: string[] = [];
   log: Orchestration["openLog"] = async function* () {};
 
@@ -51,6 +56,12 @@ export class StubOrchestration implements Orchestration {
   }
   openLog(...request: Parameters<Orchestration["openLog"]>): AsyncIterable<string> {
     return this.log(...request);
+  }
+  async explain({ id }: Instance): Promise<Explanation> {
+    return this.explanations.get(id) ?? { root: { timeline: [], decisions: [] } };
+  }
+  async predict(): Promise<Predicted> {
+    return { placements: [], decisions: [] };
   }
   disconnect(clusterId: string): void {
     this.disconnected.push(clusterId);
@@ -78,6 +89,7 @@ export async function startRoot(encoding: "plain" | "atc23" = "plain"): Promise<
   const store = new SqliteRootStore(join(folder, "root.db"));
   const passwords = new Passwords();
   const clock = systemClock;
+  const initialPassword = new InitialPassword(join(folder, "initial-admin-password"));
   const auth = new Auth({ store, passwords, clock });
   const changes = new Changes();
   const registrySecrets = new RegistrySecrets(store, async () => Buffer.alloc(32, 7));
@@ -87,7 +99,7 @@ export async function startRoot(encoding: "plain" | "atc23" = "plain"): Promise<
   const common = { store, auth, passwords, orchestration, changes, registrySecrets, clock, log };
   const { fetch: answer } = createApi({ ...common, version: "1.2.3", encoding, distDir: folder });
   const server = new HttpServer({ host: "127.0.0.1", port: 0, fetch: answer, log });
-  await ensureFirstAdmin(store, { passwords, clock, insecureDefault: true });
+  await ensureFirstAdmin(store, { passwords, clock, insecureDefault: true, initialPassword });
   const base = `http://127.0.0.1:${(await server.listen()).port}`;
 
   const call: TestRoot["call"] = async (method, path, { token, body, raw } = {}) => {

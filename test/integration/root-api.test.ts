@@ -154,13 +154,13 @@ test("services are added to an application, changed and removed", async () => {
   assert.deepEqual(application.microservices, [serviceId]);
 });
 
-test("an unenforced constraint is warned of, in a header and in the service's document", async () => {
-  const body = sla("warned", { service: { constraints: [{ type: "latency", area: "munich-1", threshold: 10 }] } });
+test("a constraint without effect is warned of, in a header and in the service's document", async () => {
+  const body = sla("warned", { service: { constraints: [{ type: "addons", needs: ["gpu-driver"] }] } });
   const answer = await root.call("POST", "/api/application", { token: admin, body });
-  assert.match(answer.headers.get("warning")!, /299 oakestra "curl: constraint \\"latency\\" is kept/);
+  assert.match(answer.headers.get("warning")!, /299 oakestra "curl: constraint \\"addons\\" is kept/);
   const id = as<Doc[]>(answer.body).find((one) => one.application_name === "warned")!.microservices[0];
   const service = as<Doc>((await root.call("GET", `/api/service/${id}`, { token: admin })).body);
-  assert.match(String(service.warnings), /latency/);
+  assert.match(String(service.warnings), /addons/);
 });
 
 test("a user's own things are his alone; an Admin sees all", async () => {

@@ -148,6 +148,17 @@ test("malformed messages close the link with a reason, and nothing else", () =>
     assert.equal((await link.closed()).code, 1009);
   }));
 
+test("before it is let in, a socket may send no more than a hello; afterwards it may", () =>
+  withRoot(async (root) => {
+    const stranger = new ScriptedCluster(root.url);
+    await stranger.hello({ padding: "x".repeat(200_000) });
+    assert.equal((await stranger.closed()).code, 1006, "cut off, unheard");
+    const cluster = await joined(root, "edge");
+    cluster.report({ padding: "x".repeat(200_000) });
+    cluster.send("{");
+    assert.match((await cluster.closed()).reason, /is not JSON/, "the large message was taken");
+  }));
+
 test("a newer link of a cluster replaces the older one", () =>
   withRoot(async (root) => {
     const cluster = await joined(root, "edge");

@@ -32,6 +32,7 @@ export async function startRoot(folder: string, clock: Clock = systemClock) {
     store,
     changes,
     registrySecrets,
+    overlayKey: async () => "key",
     strategy: "best-fit",
     clock,
     log: silentLogger,

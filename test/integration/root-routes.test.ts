@@ -191,7 +191,8 @@ test("generations grow across a restart of the root", async () => {
 test("a cluster learns the service range at once, and gets another block whenever it runs short", () =>
   withRoot(async (root) => {
     const edge = await joined(root, "edge");
-    assert.deepEqual(await edge.next("network"), { type: "network", serviceRange: "10.30.0.0/16", blocks: [] });
+    const first = { type: "network", serviceRange: "10.30.0.0/16", blocks: [], key: "key" };
+    assert.deepEqual(await edge.next("network"), first);
     edge.report({ subnetsFree: 0 });
     assert.deepEqual((await edge.next("network")).blocks, ["10.18.0.0/22"]);
     edge.report({ subnetsFree: 16 });

@@ -7,11 +7,11 @@ import { ContainerdRuntime } from "../../src/runtime/containerd/containerd-runti
 import { WORKER_SETTINGS } from "../../src/worker/settings.ts";
 import { createWorker } from "../../src/worker/worker.ts";
 
-const [clusterUrl, stateDir, archive] = process.argv.slice(2);
+const [cluster, stateDir, archive] = process.argv.slice(2);
 const write = (line: string) => void process.stderr.write(line);
 const log = createLogger({ level: "debug", format: "text", write, now: Date.now });
 const clock = systemClock;
-const flags = { clusterUrl, stateDir };
+const flags = { cluster, stateDir };
 const settings = resolveSettings(WORKER_SETTINGS, { flags, environment: {} }).values;
 const { subnet, ociRuntime } = settings;
 const stop = new AbortController();

@@ -4,6 +4,7 @@ import { Anything } from "../documents.ts";
 import type { ClientOptions, Edge } from "../edge.ts";
 import { findCluster, listClusters, openApi } from "../lookup.ts";
 import { showDocument, showRows } from "../output.ts";
+import { reachableUrl } from "../reachable-url.ts";
 
 export const JoinToken = z.looseObject({ token: z.string(), expires_at: z.union([z.string(), z.number()]) });
 
@@ -41,25 +42,39 @@ export async function remove(edge: Edge, names: readonly string[], options: Clie
 export async function token(edge: Edge, options: ClientOptions): Promise<void> {
   const api = await openApi(edge, options);
   const document = await api.call(JoinToken, "POST", "/api/cluster/token");
-  showToken(edge, options, {
+  await showToken(edge, options, {
     document,
     where: "the machine of the new cluster",
-    command: `OAK_JOIN_TOKEN=${document.token} oak cluster --root-url ${api.server} --name NAME --location PLACE`,
+    server: { what: "root", url: api.server, path: "/api/health" },
+    command: (url) => `OAK_JOIN_TOKEN=${document.token} oak cluster --root ${url} --name NAME --location PLACE`,
   });
 }
 
+interface Invitation {
+  readonly document: z.infer<typeof JoinToken>;
+  readonly where: string;
+  /** Who is joined, and a path of it that answers anybody. */
+  readonly server: { readonly what: "root" | "cluster"; readonly url: string; readonly path: string };
+  readonly command: (url: string) => string;
+}
+
 /** The join command, ready to paste; or the document for programs. */
-export function showToken(
+export async function showToken(
   edge: Edge,
   options: ClientOptions,
-  { document, where, command }: { document: z.infer<typeof JoinToken>; where: string; command: string },
-): void {
+  { document, where, server, command }: Invitation,
+): Promise<void> {
   if (options.output !== "table") {
     showDocument(edge.terminal, options.output, document);
     return;
   }
   edge.terminal.err(`Good for one use, until ${untilText(document.expires_at)}. Run on ${where}:\n`);
-  edge.terminal.out(`${command}\n`);
+  const { url, answers } = await reachableUrl(server.url, server.path, edge.signal);
+  edge.terminal.out(`${command(url)}\n`);
+  if (answers) return;
+  edge.terminal.err(
+    `Other machines do not reach this ${server.what}: it listens on loopback only. Start it with --host 0.0.0.0; on this machine itself, use ${server.url}.\n`,
+  );
 }
 
 function untilText(expires: string | number): string {

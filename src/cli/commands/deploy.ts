@@ -64,7 +64,8 @@ export async function scale(edge: Edge, reference: string, count: number, option
   await settle(edge, api, [watched], options);
 }
 
-async function readDescriptor(edge: Edge, file: string): Promise<string> {
+/** @throws AppError INPUT_INVALID */
+export async function readDescriptor(edge: Edge, file: string): Promise<string> {
   if (file === "-") return await edge.terminal.readInput();
   try {
     return await readFile(file, "utf8");

@@ -44,6 +44,13 @@ export async function remove(edge: Edge, names: readonly string[], options: Clie
   }
 }
 
+/** On the root's machine, for who cannot log in any more. */
+export async function resetAdmin(edge: Edge, { stateDir }: { stateDir: string }): Promise<void> {
+  const { username, password } = await edge.resetAdmin(stateDir);
+  edge.terminal.err(`New password of ${username}, whose logins have ended:\n`);
+  edge.terminal.out(`${password}\n`);
+}
+
 /** The caller's own password; from standard input: the old one, then the new one, a line each. */
 export async function changePassword(
   edge: Edge,

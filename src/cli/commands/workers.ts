@@ -12,7 +12,7 @@ import { megabytes, showDocument, showRows } from "../output.ts";
 import { JoinToken, showToken } from "./clusters.ts";
 
 export interface ClusterOptions extends Pick<ClientOptions, "output"> {
-  readonly clusterUrl: string;
+  readonly cluster: string;
   readonly operatorTokenFile: string;
 }
 
@@ -62,10 +62,11 @@ export async function remove(edge: Edge, names: readonly string[], options: Clus
 
 export async function token(edge: Edge, options: ClusterOptions): Promise<void> {
   const document = await call(edge, options, JoinToken, "POST", "/api/join-token");
-  showToken(edge, options, {
+  await showToken(edge, options, {
     document,
     where: "the new worker, as root",
-    command: `OAK_JOIN_TOKEN=${document.token} oak worker --cluster-url ${options.clusterUrl}`,
+    server: { what: "cluster", url: options.cluster, path: "/status" },
+    command: (url) => `OAK_JOIN_TOKEN=${document.token} oak worker --cluster ${url}`,
   });
 }
 
@@ -89,7 +90,7 @@ async function call<T extends z.ZodMiniType>(
   method: string,
   path: string,
 ): Promise<z.output<T>> {
-  const client = new HttpClient(options.clusterUrl);
+  const client = new HttpClient(options.cluster);
   const answer = await client.send(method, path, { token: await operatorToken(edge, options), signal: edge.signal });
   if (answer.status >= 400) throw refusal(answer);
   const result = validate(schema, answer.body);

@@ -8,6 +8,7 @@ import { type Database, openDatabase, storageError, transaction } from "../../ba
 import { WorkerInfo } from "../../protocol/capacity.ts";
 import { Assignment, InstanceReport } from "../../protocol/instance.ts";
 import { PlacementRequest } from "../../protocol/placement-request.ts";
+import { type DecisionRecord, readRecord } from "../../scheduler/record.ts";
 import type { Placement, Withdrawal, Worker } from "../model.ts";
 import { MIGRATIONS } from "./migrations.ts";
 import { OverlayStore } from "./overlay-store.ts";
@@ -38,6 +39,10 @@ const SQL = {
     "INSERT INTO withdrawals (instance_id, worker_id, placement, revision, request) VALUES (?, ?, ?, ?, ?)",
   removeWithdrawal: "DELETE FROM withdrawals WHERE instance_id = ? AND placement = ?",
   nextPlacement: "UPDATE counters SET value = value + 1 WHERE name = 'placement' RETURNING value",
+  // An instance may have gone since it was decided about.
+  putDecision: `INSERT INTO decisions (instance_id, record) SELECT id, ?2 FROM instances WHERE id = ?1
+    ON CONFLICT (instance_id) DO UPDATE SET record = excluded.record`,
+  decision: "SELECT record FROM decisions WHERE instance_id = ?",
   addToken: "INSERT INTO join_tokens (digest, expires_at) VALUES (?, ?)",
   takeToken: "DELETE FROM join_tokens WHERE digest = ? RETURNING expires_at",
   expireTokens: "DELETE FROM join_tokens WHERE expires_at < ?",
@@ -130,6 +135,15 @@ export class ClusterStore {
   /** Never the same twice. */
   nextPlacement(): number {
     return Number(this.#statements.nextPlacement.get()!.value);
+  }
+
+  putDecision(record: DecisionRecord): void {
+    this.#statements.putDecision.run(record.instanceId, JSON.stringify(record));
+  }
+
+  decision(instanceId: string): DecisionRecord | undefined {
+    const row = this.#statements.decision.get(instanceId);
+    return row && readRecord(JSON.parse(String(row.record)));
   }
 
   addToken(digest: string, expiresAt: number, now: number): void {

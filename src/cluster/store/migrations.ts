@@ -48,4 +48,15 @@ export const MIGRATIONS: readonly string[] = [
     freed_at INTEGER
   ) STRICT;
   `,
+  `
+  -- The last decision about each instance (scheduler/record.ts), for "why is it there".
+  CREATE TABLE decisions (
+    instance_id TEXT PRIMARY KEY REFERENCES instances (id) ON DELETE CASCADE,
+    record TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
+  `
+  -- By which the workers of the installation know each other.
+  ALTER TABLE network ADD COLUMN key TEXT;
+  `,
 ];

@@ -13,7 +13,7 @@ export interface StoredSubnet {
 }
 
 const ServiceIds = z.array(z.string());
-const Network = z.object({ serviceRange: Cidr, blocks: z.array(Cidr) });
+const Network = z.object({ serviceRange: Cidr, blocks: z.array(Cidr), key: z.optional(z.string()) });
 export type StoredNetwork = z.infer<typeof Network>;
 
 const SQL = {
@@ -24,8 +24,8 @@ const SQL = {
   answers: "SELECT key, service_ids FROM root_answers",
   putAnswer: "INSERT OR REPLACE INTO root_answers (key, service_ids) VALUES (?, ?)",
   removeAnswer: "DELETE FROM root_answers WHERE key = ?",
-  network: "SELECT service_range, blocks FROM network",
-  putNetwork: "INSERT OR REPLACE INTO network (id, service_range, blocks) VALUES (1, ?, ?)",
+  network: "SELECT service_range, blocks, key FROM network",
+  putNetwork: "INSERT OR REPLACE INTO network (id, service_range, blocks, key) VALUES (1, ?, ?, ?)",
   subnets: "SELECT base, worker_id, freed_at FROM subnets ORDER BY base",
   putSubnet: "INSERT OR REPLACE INTO subnets (base, worker_id, freed_at) VALUES (?, ?, ?)",
 } as const;
@@ -70,11 +70,13 @@ export class OverlayStore {
 
   network(): StoredNetwork | undefined {
     const row = this.#statements.network.get();
-    return row && z.parse(Network, { serviceRange: row.service_range, blocks: JSON.parse(String(row.blocks)) });
+    if (!row) return undefined;
+    const blocks: unknown = JSON.parse(String(row.blocks));
+    return z.parse(Network, { serviceRange: row.service_range, blocks, key: row.key ?? undefined });
   }
 
-  putNetwork({ serviceRange, blocks }: StoredNetwork): void {
-    this.#statements.putNetwork.run(serviceRange, JSON.stringify(blocks));
+  putNetwork({ serviceRange, blocks, key }: StoredNetwork): void {
+    this.#statements.putNetwork.run(serviceRange, JSON.stringify(blocks), key ?? null);
   }
 
   subnets(): StoredSubnet[] {

@@ -170,14 +170,20 @@ test("a user's document has no hash", () => {
   assert.equal(document.created_at, "24/11/2026 03:57");
 });
 
-test("each unenforced constraint is warned of once", () => {
+test("each constraint that has no effect is warned of once", () => {
   const constraints = [
-    { type: "latency" as const, threshold: 1 },
-    { type: "latency" as const, threshold: 2 },
+    { type: "latency" as const, area: "munich", threshold: 1 },
+    { type: "addons" as const, needs: ["a"] },
+    { type: "addons" as const, needs: ["b"] },
     { type: "direct" as const, cluster: "a" },
   ];
-  assert.deepEqual(descriptorWarnings({ constraints }), [
-    'constraint "latency" is kept, but this version does not enforce it',
+  const connectivity = [
+    { target_microservice: "db", con_constraints: [{ type: "bandwidth" as const, threshold: 1 }] },
+    { target_microservice: "db", con_constraints: [{ type: "latency" as const, threshold: 1 }] },
+  ];
+  assert.deepEqual(descriptorWarnings({ constraints, connectivity }), [
+    'constraint "addons" is kept, but this version does not enforce it',
+    'constraint "bandwidth" is kept, but this version does not enforce it',
   ]);
 });
 

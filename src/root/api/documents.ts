@@ -3,7 +3,7 @@
  * documentation, and the pure functions that make them.
  */
 import * as z from "zod/mini";
-import { UNENFORCED_CONSTRAINTS } from "../../protocol/descriptor.ts";
+import { UNENFORCED_CONSTRAINTS, UNENFORCED_LINK_CONSTRAINTS } from "../../protocol/descriptor.ts";
 import type { InstanceReport } from "../../protocol/instance.ts";
 import { parsePorts } from "../../protocol/ports.ts";
 import type { Application, Cluster, Instance, Service } from "../model.ts";
@@ -206,8 +206,15 @@ export function instanceDocument(
 }
 
 /** One sentence for each part of a descriptor that is kept without effect. */
-export function descriptorWarnings({ constraints = [] }: Pick<Service["descriptor"], "constraints">): string[] {
-  const types = new Set(constraints.map(({ type }) => type).filter((type) => UNENFORCED_CONSTRAINTS.has(type)));
+export function descriptorWarnings({
+  constraints = [],
+  connectivity = [],
+}: Pick<Service["descriptor"], "constraints" | "connectivity">): string[] {
+  const linkTypes = connectivity.flatMap(({ con_constraints }) => con_constraints.map(({ type }) => type));
+  const types = new Set([
+    ...constraints.map(({ type }) => type).filter((type) => UNENFORCED_CONSTRAINTS.has(type)),
+    ...linkTypes.filter((type) => UNENFORCED_LINK_CONSTRAINTS.has(type)),
+  ]);
   return [...types].map((type) => `constraint "${type}" is kept, but this version does not enforce it`);
 }
 

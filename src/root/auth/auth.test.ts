@@ -97,11 +97,15 @@ test("the first start makes one Admin, with a password that nobody else has; lat
   const passwords = new Passwords();
   const users: User[] = [];
   const store = memoryStore(users);
-  const first = await ensureFirstAdmin(store, { passwords, clock, insecureDefault: false });
+  const kept: [password: string, users: number][] = [];
+  const initialPassword = { keep: async (password: string) => void kept.push([password, users.length]) };
+  const options = { passwords, clock, insecureDefault: false, initialPassword };
+  const first = await ensureFirstAdmin(store, options);
+  assert.deepEqual(kept, [[first.password, 0]], "kept before anything else can fail");
   assert.equal(first.username, "Admin");
   assert.ok(first.password !== undefined && first.password.length >= 20);
   assert.ok(await passwords.matches(first.password, users[0]!.passwordHash));
-  const second = await ensureFirstAdmin(store, { passwords, clock, insecureDefault: true });
+  const second = await ensureFirstAdmin(store, { ...options, insecureDefault: true });
   assert.deepEqual(second, { username: "Admin", password: undefined });
   assert.equal(users.length, 1);
 });
@@ -114,7 +118,10 @@ test("guessing is slowed down per user and address, also when all guesses come a
     matches: async (password: string, stored: string | undefined) => password === stored,
   } as unknown as Passwords;
   const store = memoryStore(users);
-  await ensureFirstAdmin(store, { passwords: quick, clock: own, insecureDefault: true });
+  await ensureFirstAdmin(store, {
+    ...{ passwords: quick, clock: own, insecureDefault: true },
+    initialPassword: { keep: async () => assert.fail("Admin/Admin is no secret") },
+  });
   const auth = new Auth({ store, passwords: quick, clock: own });
   const logIn = (password: string, address = "10.0.0.1") =>
     auth.logIn({ username: "Admin", password, organization: "root", address }).then(

@@ -27,6 +27,8 @@ export interface AuthOptions {
   readonly store: Pick<RootStore, "secret" | "user">;
   readonly passwords: Passwords;
   readonly clock: Clock;
+  /** The user has another password, or is gone. */
+  readonly onPasswordChanged?: (username: string) => Promise<void>;
 }
 
 export class Auth {
@@ -101,6 +103,10 @@ export class Auth {
   /** Changes of users, one after the other, so that two Admins cannot remove each other at once. */
   changeUsers<T>(change: () => Promise<T>): Promise<T> {
     return this.#userChanges.run("", change);
+  }
+
+  async passwordChanged(username: string): Promise<void> {
+    await this.#options.onPasswordChanged?.(username);
   }
 
   async #issue(user: Caller, type: TokenType): Promise<string> {

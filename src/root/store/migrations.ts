@@ -88,4 +88,15 @@ export const ROOT_MIGRATIONS: readonly string[] = [
     PRIMARY KEY (owner, name)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- The last decision about each instance (scheduler/record.ts), for "why is it there".
+  CREATE TABLE decisions (
+    instance_id TEXT PRIMARY KEY REFERENCES instances (id) ON DELETE CASCADE,
+    record TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
+  `
+  -- DNS, by which names are asked for, compares without letter case.
+  CREATE INDEX services_by_name ON services (job_name COLLATE NOCASE);
+  `,
 ];

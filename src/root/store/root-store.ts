@@ -5,6 +5,7 @@
 import type { ApplicationDescriptor, MicroserviceDescriptor } from "../../protocol/descriptor.ts";
 import type { InstanceReport, InstanceStatus } from "../../protocol/instance.ts";
 import type { InterestKey } from "../../protocol/route.ts";
+import type { DecisionRecord } from "../../scheduler/record.ts";
 import type { Application, Cluster, Instance, Registry, Service, User } from "../model.ts";
 
 export interface RootStore {
@@ -68,6 +69,9 @@ export interface RootStore {
     }[],
     now: number,
   ): Promise<void>;
+  /** Keeps the last decision about each of these instances, as long as there is the instance. */
+  keepDecisions(records: readonly DecisionRecord[]): Promise<void>;
+  decision(instanceId: string): Promise<DecisionRecord | undefined>;
   /** Keeps what a cluster says of its own instances; what is not credible is ignored. Returns the service ids that changed. */
   reportInstances(clusterId: string, reports: readonly InstanceReport[]): Promise<string[]>;
 

@@ -18,7 +18,7 @@ export function raiseEpoch(db: Database): number {
 
 const LOOK_UP = {
   address: "SELECT holder AS id FROM pieces WHERE pool = 'service' AND piece = ? AND holder IS NOT NULL",
-  name: "SELECT id FROM services WHERE job_name = ?",
+  name: "SELECT id FROM services WHERE job_name = ? COLLATE NOCASE",
   application: "SELECT id FROM services WHERE application_id = ? ORDER BY rowid",
 } as const;
 

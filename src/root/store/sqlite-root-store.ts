@@ -5,8 +5,10 @@ import { type Database, openDatabase, storageError, transaction } from "../../ba
 import type { ApplicationDescriptor, MicroserviceDescriptor } from "../../protocol/descriptor.ts";
 import type { InstanceReport } from "../../protocol/instance.ts";
 import type { InterestKey } from "../../protocol/route.ts";
+import type { DecisionRecord } from "../../scheduler/record.ts";
 import type { Application, Cluster, Instance, Registry, Service, User } from "../model.ts";
 import * as applications from "./applications.ts";
+import * as decisions from "./decisions.ts";
 import { notFound } from "./errors.ts";
 import * as instances from "./instances.ts";
 import { ROOT_MIGRATIONS } from "./migrations.ts";
@@ -98,6 +100,12 @@ export class SqliteRootStore implements RootStore {
   }
   placeInstances(placements: Parameters<RootStore["placeInstances"]>[0], now: number): Promise<void> {
     return this.#write((db) => instances.placeAll(db, placements, now));
+  }
+  keepDecisions(records: readonly DecisionRecord[]): Promise<void> {
+    return this.#write((db) => decisions.putDecisions(db, records));
+  }
+  decision(instanceId: string): Promise<DecisionRecord | undefined> {
+    return this.#read((db) => decisions.findDecision(db, instanceId));
   }
   reportInstances(clusterId: string, reports: readonly InstanceReport[]): Promise<string[]> {
     return this.#write((db) => instances.keepReports(db, clusterId, reports));

@@ -1,4 +1,5 @@
 /** Images made present: pulled or loaded, unpacked, named. */
+import { createHash } from "node:crypto";
 import { type Clock, deadline } from "../../base/clock.ts";
 import { AppError, hasCode } from "../../base/errors.ts";
 import { objectId } from "../../base/random.ts";
@@ -26,7 +27,7 @@ import type { Unpacker } from "./unpacker.ts";
 
 const PARALLEL_LAYERS = 3;
 const PROGRESS_EVERY_MS = 250;
-const LEASE_LIFE_MS = 24 * 3_600_000;
+const DAY_MS = 24 * 3_600_000;
 const LEASE_DELETE_TIMEOUT_MS = 5000;
 
 export class ContainerdImages implements ImageStore {
@@ -61,15 +62,30 @@ export class ContainerdImages implements ImageStore {
     return this.#pulls.run(name, signal, async (shared) => {
       const reference = parseReference(name);
       const source = await fetchImage(reference, loginFor(reference, options), hostPlatform, shared);
-      return this.#install(name, source, options, shared);
+      return this.#leased(
+        shared,
+        (leased) => this.#install(name, source, options, leased),
+        pullLease(name, this.#clock),
+      );
     });
+  }
+
+  async has(imageName: string, signal: AbortSignal): Promise<boolean> {
+    try {
+      const { chainId } = await this.#catalog.find(normalizeReference(imageName), signal);
+      return await this.#unpacker.isUnpacked(chainId, { signal });
+    } catch (error) {
+      if (hasCode(error, "IMAGE_MISSING")) return false;
+      throw error;
+    }
   }
 
   async load(path: string, signal: AbortSignal): Promise<Image[]> {
     const archive = await openImageArchive(path, hostPlatform);
     try {
       const images: Image[] = [];
-      for (const { name, source } of archive.images) images.push(await this.#install(name, source, {}, signal));
+      for (const { name, source } of archive.images)
+        images.push(await this.#leased(signal, (leased) => this.#install(name, source, {}, leased)));
       return images;
     } finally {
       await archive.close();
@@ -93,23 +109,21 @@ export class ContainerdImages implements ImageStore {
   }
 
   /** Blobs, then snapshots, then the name: what is named is complete. */
-  async #install(name: string, source: ImageSource, { onProgress }: PullOptions, signal: AbortSignal): Promise<Image> {
+  async #install(name: string, source: ImageSource, { onProgress }: PullOptions, options: CallOptions): Promise<Image> {
     const manifest = parseDocument(ImageManifest, source.manifest.bytes, `manifest of image "${name}"`);
     const config = parseDocument(ImageConfig, source.config.bytes, `configuration of image "${name}"`);
     if (!runsOn(hostPlatform, config)) throw platformError(name, [config], hostPlatform);
     const { mediaType, digest, bytes } = source.manifest;
     const image = { name, digest, manifest, config, chainId: topChainId(config) };
-    return this.#leased(signal, async (options) => {
-      await this.#writeLayers(manifest.layers, source, onProgress, options);
-      for (const document of [source.config, source.manifest]) {
-        const blob = { digest: document.digest, size: document.bytes.length };
-        await this.#content.write({ blob, open: (offset) => once(document.bytes.subarray(offset)) }, options);
-      }
-      await this.#content.label(digest, contentReferences(manifest), options);
-      await this.#unpack(image, options);
-      await this.#catalog.name(name, { mediaType, digest, size: bytes.length }, options);
-      return toImage(image);
-    });
+    await this.#writeLayers(manifest.layers, source, onProgress, options);
+    for (const document of [source.config, source.manifest]) {
+      const blob = { digest: document.digest, size: document.bytes.length };
+      await this.#content.write({ blob, open: (offset) => once(document.bytes.subarray(offset)) }, options);
+    }
+    await this.#content.label(digest, contentReferences(manifest), options);
+    await this.#unpack(image, options);
+    await this.#catalog.name(name, { mediaType, digest, size: bytes.length }, options);
+    return toImage(image);
   }
 
   async #writeLayers(
@@ -168,21 +182,36 @@ export class ContainerdImages implements ImageStore {
     await this.#content.label(manifest.config.digest, label, options);
   }
 
-  /** Runs work whose results nothing refers to yet; containerd would collect them without a lease. */
-  async #leased<T>(signal: AbortSignal, work: (options: CallOptions) => Promise<T>): Promise<T> {
-    const lease = `oakestra-${objectId()}`;
-    // The worker may die while it pulls; then the lease ends by itself.
-    const expires = new Date(this.#clock.now() + LEASE_LIFE_MS).toISOString();
+  /**
+   * Runs work whose results nothing refers to yet; containerd would collect them without a lease.
+   * @param resumable name of a lease that stays when the work is broken off, for the next try to go on from there
+   */
+  async #leased<T>(signal: AbortSignal, work: (options: CallOptions) => Promise<T>, resumable?: string): Promise<T> {
+    const lease = resumable ?? `oakestra-${objectId()}`;
+    // Nobody may come back, and the worker may die meanwhile: then the lease ends by itself.
+    const expires = new Date(this.#clock.now() + 2 * DAY_MS).toISOString();
     const labels = { "containerd.io/gc.expire": expires };
-    await this.#client.unary(LeasesDefinition, "create", { id: lease, labels }, { signal });
+    await this.#client.unary(LeasesDefinition, "create", { id: lease, labels }, { signal }).catch((error: unknown) => {
+      if (resumable === undefined || !hasCode(error, "ALREADY_EXISTS")) throw error;
+    });
+    let isDone = true;
     try {
       return await work({ signal, lease });
+    } catch (error) {
+      isDone = resumable === undefined || !(signal.aborted || hasCode(error, "REGISTRY_UNREACHABLE"));
+      throw error;
     } finally {
       // Also after an abort, and in vain when containerd is gone.
       const options = { signal: deadline(LEASE_DELETE_TIMEOUT_MS) };
-      await this.#client.unary(LeasesDefinition, "delete", { id: lease }, options).catch(() => {});
+      if (isDone) await this.#client.unary(LeasesDefinition, "delete", { id: lease }, options).catch(() => {});
     }
   }
+}
+
+/** Another one each day: a pull that uses a lease of before has a day left at least until that ends. */
+function pullLease(name: string, clock: Clock): string {
+  const digest = createHash("sha256").update(name).digest("hex").slice(0, 24);
+  return `oakestra-pull-${digest}-${Math.floor(clock.now() / DAY_MS)}`;
 }
 
 /** @throws AppError REGISTRY_UNAUTHORIZED for another registry's: a password must not get where it does not belong */

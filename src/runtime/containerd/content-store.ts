@@ -40,12 +40,13 @@ export class ContentStore {
   }
 
   /**
-   * Makes the blob present; when it is, only the lease learns of it. On failure nothing of it stays.
+   * Makes the blob present; when it is, only the lease learns of it. What a failure leaves unfinished is taken up by the next
+   * write, for as long as a lease holds it; bytes that turn out to be wrong go at once.
    * @throws AppError IMAGE_INVALID for a wrong digest
    */
   async write(write: BlobWrite, options: CallOptions): Promise<void> {
     const ref = `oakestra-${write.blob.digest}`;
-    // Whose lock it is: another's write must not be dropped because we stopped to wait for it.
+    // Whose lock it is: another's write must not be dropped.
     const mine = { locked: false };
     try {
       await retry(() => this.#writeOnce(ref, write, mine, options), {
@@ -56,12 +57,11 @@ export class ContentStore {
       });
     } catch (error) {
       if (hasCode(error, "ALREADY_EXISTS")) return;
+      if (!hasCode(error, "FAILED_PRECONDITION") && !hasCode(error, "OUT_OF_RANGE")) throw error;
       if (mine.locked) await this.#abort(ref);
-      if (hasCode(error, "FAILED_PRECONDITION") || hasCode(error, "OUT_OF_RANGE"))
-        throw new AppError("IMAGE_INVALID", `Blob "${write.blob.digest}" does not have that digest and size`, {
-          cause: error,
-        });
-      throw error;
+      throw new AppError("IMAGE_INVALID", `Blob "${write.blob.digest}" does not have that digest and size`, {
+        cause: error,
+      });
     }
   }
 

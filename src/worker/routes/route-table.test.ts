@@ -7,10 +7,10 @@ import fc from "fast-check";
 import { ManualClock } from "../../base/clock.fake.ts";
 import { systemClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
-import { type InterestKey, interestIn, type RouteUpdate, type ServiceRoute } from "../../protocol/route.ts";
+import { type InterestKey, interestIn, RouteUpdate, type ServiceRoute } from "../../protocol/route.ts";
+import { StateFile } from "../state-file.ts";
 import { APPLICATION, serviceRoute } from "./builders.fake.ts";
 import { RouteTable } from "./route-table.ts";
-import { RoutesFile } from "./routes-file.ts";
 
 function setUp() {
   const clock = new ManualClock();
@@ -236,12 +236,18 @@ test("routes.json brings everything back, and a broken one nothing", async (t) =
   before.want(missed);
   before.apply(answer(application, web));
   before.apply(answer(missed, web));
-  const options = { path, snapshot: () => before.snapshot(), log: silentLogger, clock: systemClock };
-  assert.equal(await new RoutesFile(options).read(), undefined);
-  const file = new RoutesFile(options);
+  const options = {
+    path,
+    schema: RouteUpdate,
+    snapshot: () => before.snapshot(),
+    log: silentLogger,
+    clock: systemClock,
+  };
+  assert.equal(await new StateFile(options).read(), undefined);
+  const file = new StateFile(options);
   file.trigger();
   await file.run(AbortSignal.abort());
-  const stored = await new RoutesFile(options).read();
+  const stored = await new StateFile(options).read();
   const { clock, table } = setUp();
   table.restore(stored!);
   assert.equal(table.byAddress(web.roundRobin)?.service.jobName, web.jobName);
@@ -253,6 +259,6 @@ test("routes.json brings everything back, and a broken one nothing", async (t) =
   assert.equal(table.takeChanges()?.remove.length, 2, "nobody used them since");
   for (const text of ["{", '{"tables":[{}]}']) {
     writeFileSync(path, text);
-    assert.equal(await new RoutesFile(options).read(), undefined);
+    assert.equal(await new StateFile(options).read(), undefined);
   }
 });

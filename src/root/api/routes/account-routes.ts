@@ -100,6 +100,7 @@ export const ACCOUNT_ROUTES: readonly Route[] = [
           throw new AppError("PASSWORD_REFUSED", "The user was changed meanwhile: log in and try again");
         await deps.store.updateUser(user.name, { passwordHash, tokenEpoch: user.tokenEpoch + 1 });
       });
+      await deps.auth.passwordChanged(user.name);
       return {};
     },
   }),

@@ -1,12 +1,13 @@
 import * as z from "zod/mini";
 import { AppError } from "../../../base/errors.ts";
 import { type ApplicationDescriptor, Descriptor } from "../../../protocol/descriptor.ts";
-import { Name } from "../../../protocol/names.ts";
+import { Name, quote } from "../../../protocol/names.ts";
 import { type Caller, forbidden, isAdmin, maySee } from "../../auth/auth.ts";
 import type { Application } from "../../model.ts";
 import { invalidBody } from "../body.ts";
 import { ApplicationDocument, applicationDocument, descriptorWarnings } from "../documents.ts";
 import { notFound } from "../errors.ts";
+import { refuseContradictions } from "../refuse-contradictions.ts";
 import { type ApiDeps, type Context, jsonRoute, type Route } from "../route.ts";
 
 const Message = z.object({ message: z.string() });
@@ -26,10 +27,12 @@ export const APPLICATION_ROUTES: readonly Route[] = [
     handle: async (context) => {
       const { deps, caller, body } = context;
       refuseDuplicates(body.applications);
+      refuseContradictions(body);
       const added = await deps.store.addApplications(caller.name, body.applications);
       for (const service of body.applications.flatMap(({ microservices }) => microservices)) {
         for (const text of descriptorWarnings(service)) context.warn(`${service.microservice_name}: ${text}`);
       }
+      for (const text of await deadLinks(context)) context.warn(text);
       const services = await Promise.all(added.map(({ id }) => deps.store.services({ applicationId: id })));
       deps.changes.notify(services.flat().map(({ id }) => id));
       return documents(deps, caller.name);
@@ -151,8 +154,22 @@ async function documents({ store }: ApiDeps, owner: string | undefined): Promise
   );
 }
 
+/** Ids are given at registration: a link can only name by its id what has been there before. */
+async function deadLinks({ deps, body }: Context<Descriptor>): Promise<string[]> {
+  const links = body.applications
+    .flatMap(({ microservices }) => microservices)
+    .flatMap(({ microservice_name, connectivity = [] }) =>
+      connectivity.flatMap(({ target_microservice_id: id }) => (id ? [{ name: microservice_name, id }] : [])),
+    );
+  if (links.length === 0) return [];
+  const known = new Set((await deps.store.services()).map(({ id }) => id));
+  return links
+    .filter(({ id }) => !known.has(id))
+    .map(({ name, id }) => `${name}: there is no service ${quote(id)} to be near to; name it in target_microservice`);
+}
+
 /** What a descriptor contradicts itself in; the store compares it with what there is. */
-function refuseDuplicates(applications: readonly ApplicationDescriptor[]): void {
+export function refuseDuplicates(applications: readonly ApplicationDescriptor[]): void {
   const fieldByName = new Map<string, string>();
   for (const [index, application] of applications.entries()) {
     const field = `applications[${index}]`;

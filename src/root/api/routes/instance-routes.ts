@@ -89,7 +89,8 @@ export const INSTANCE_ROUTES: readonly Route[] = [
   }),
 ];
 
-async function findInstance({ deps, params, caller }: Context<undefined>): Promise<{
+/** @throws AppError NOT_FOUND | INVALID_ID */
+export async function findInstance({ deps, params, caller }: Context<undefined>): Promise<{
   service: Service;
   instance: Instance;
 }> {

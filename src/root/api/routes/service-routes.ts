@@ -3,6 +3,7 @@ import { Descriptor, MicroserviceDescriptor } from "../../../protocol/descriptor
 import { Id } from "../../../protocol/names.ts";
 import { checked, invalidBody } from "../body.ts";
 import { descriptorWarnings, ServiceDocument, withoutOwnKeys } from "../documents.ts";
+import { refuseServiceContradictions } from "../refuse-contradictions.ts";
 import { jsonRoute, type Route, rawRoute } from "../route.ts";
 import { serviceEvents } from "../service-events.ts";
 import { findService, serviceDocumentOf, serviceDocuments } from "../service-view.ts";
@@ -41,6 +42,11 @@ export const SERVICE_ROUTES: readonly Route[] = [
         throw invalidBody([{ field: `${field}.microservices`, message: "must have at least one service" }]);
       refuseDuplicateServices(microservices, `${field}.microservices`);
       const application = await findApplication(deps, caller, applicationID!);
+      refuseServiceContradictions(microservices, {
+        all: await deps.store.services(),
+        applicationId: application.id,
+        field: `${field}.microservices`,
+      });
       const services = await deps.store.addServices(application.id, microservices);
       deps.changes.notify(services.map(({ id }) => id));
       for (const { descriptor } of services) {
@@ -107,6 +113,12 @@ export const SERVICE_ROUTES: readonly Route[] = [
       const service = await findService(deps, caller, params.id!);
       const merged = { ...service.descriptor, ...withoutOwnKeys(body.applications[0]!.microservices[0]!) };
       const descriptor = checked(MicroserviceDescriptor, merged);
+      refuseServiceContradictions([descriptor], {
+        all: await deps.store.services(),
+        applicationId: service.applicationId,
+        field: "applications[0].microservices",
+        replaces: service.id,
+      });
       await deps.store.updateService(service.id, descriptor);
       for (const text of descriptorWarnings(descriptor)) context.warn(text);
       deps.orchestration.trigger();

@@ -96,6 +96,7 @@ export const USER_ROUTES: readonly Route[] = [
           ...(roles || passwordHash !== undefined ? { tokenEpoch: user.tokenEpoch + 1 } : {}),
         });
       });
+      if (passwordHash !== undefined) await deps.auth.passwordChanged(params.username!);
       return "ok" as const;
     },
   }),
@@ -113,6 +114,7 @@ export const USER_ROUTES: readonly Route[] = [
         await refuseLastAdmin(deps, user, "remove");
         await deps.store.removeUser(user.name);
       });
+      await deps.auth.passwordChanged(params.username!);
       return (await deps.store.users()).map(userDocument);
     },
   }),
