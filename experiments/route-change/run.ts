@@ -3,7 +3,13 @@
  * instance, through the cluster, to the MQTT callback of every interested worker. All in one process, over loopback.
  */
 import { interestIn } from "../../src/protocol/route.ts";
-import { assignment, eventually, ScriptedWorker, TestCluster, workerInfo } from "../../test/integration/cluster-fixture.ts";
+import {
+  assignment,
+  eventually,
+  ScriptedWorker,
+  TestCluster,
+  workerInfo,
+} from "../../test/integration/cluster-fixture.ts";
 import { keep, median, spread, table, verdict } from "../lib/report.ts";
 
 const ROUNDS = 15;
