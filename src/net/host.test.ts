@@ -76,7 +76,7 @@ test("a sandbox's resolv.conf has the host's servers, and none that only the hos
   assert.equal(sandboxResolvConf([stub, upstream]), "nameserver 192.0.2.53\nsearch lan\n");
   assert.equal(sandboxResolvConf(["nameserver 8.8.8.8", upstream]), "nameserver 8.8.8.8\n");
   assert.match(sandboxResolvConf([stub, ""]), /^#/);
-  assert.equal(sandboxResolvConf([stub, upstream], "10.18.0.1"), "nameserver 10.18.0.1\noptions edns0\nsearch lan\n");
+  assert.equal(sandboxResolvConf([stub, upstream], "10.18.0.1"), "nameserver 10.18.0.1\n");
 });
 
 test("listeningInode() finds listeners on IPv4 and IPv6, and leaves out clients and other loopback addresses", () => {

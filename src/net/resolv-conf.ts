@@ -11,7 +11,8 @@ export function sandboxResolvConf(candidates: readonly string[], nameServer?: st
       others: lines.filter((line) => /^(?:search|domain|options)\s/.test(line)),
     };
   });
-  if (nameServer !== undefined) return `${[`nameserver ${nameServer}`, ...(parsed[0]?.others ?? [])].join("\n")}\n`;
+  // No search list of the host's: `db` must be asked as `db`, which is a service's name.
+  if (nameServer !== undefined) return `nameserver ${nameServer}\n`;
   const best = parsed.find(({ servers }) => servers.length > 0);
   if (!best) return "# The host names no name server that a sandbox could reach.\n";
   return `${[...best.servers, ...best.others].join("\n")}\n`;
