@@ -23,7 +23,7 @@ export interface PlacementOptions {
   readonly desired: Pick<DesiredTopics, "sync">;
   readonly subnets: Pick<Subnets, "sync">;
   readonly measuring: Pick<Measuring, "sync" | "measuredOf" | "last">;
-  readonly history: Pick<History, "decided">;
+  readonly history: Pick<History, "decided" | "retain">;
   readonly positionOf: (worker: Worker) => Position;
   /** Absent: the strategy alone decides. */
   readonly voter?: Pick<PlacementVoter, "votes"> | undefined;
@@ -47,7 +47,8 @@ export class PlacementLoop {
   }
 
   async pass(): Promise<undefined> {
-    const { state, workers, desired, subnets, clock, voter } = this.#options;
+    const { state, workers, desired, subnets, clock, voter, history } = this.#options;
+    history.retain((id) => state.instance(id) !== undefined);
     for (const { workerId, now } of workers.changes()) {
       state.touch(state.instancesOn(workerId).map(({ assignment }) => assignment.instanceId));
       this.#options.onLiveness(workerId, now === "active");

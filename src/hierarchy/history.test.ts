@@ -49,3 +49,10 @@ test("the last decision is to be saved, once; memory is bounded, and who is hear
   assert.deepEqual(history.decisions("i"), []);
   assert.equal(history.timeline("0").length, 1);
 });
+
+test("instances that are no more are forgotten", () => {
+  const history = new History("root");
+  for (const id of ["a", "b"]) history.happened(id, { at: 1, status: "REQUESTED", detail: "new" });
+  history.retain((id) => id === "b");
+  assert.deepEqual([history.timeline("a").length, history.timeline("b").length], [0, 1]);
+});

@@ -59,6 +59,11 @@ export class History {
     return ids.flatMap((id) => this.decisions(id).slice(-1));
   }
 
+  /** Forgets the instances that are no more. */
+  retain(exists: (instanceId: string) => boolean): void {
+    for (const instanceId of this.#instances.keys()) if (!exists(instanceId)) this.#forget(instanceId);
+  }
+
   #touch(instanceId: string): Kept {
     const kept = this.#instances.get(instanceId) ?? { timeline: [], decisions: [] };
     this.#instances.delete(instanceId);

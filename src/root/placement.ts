@@ -84,12 +84,14 @@ export class PlacementLoop {
   }
 
   async #pass(): Promise<{ againInMs: number } | undefined> {
-    const { store, clock, downlink, voter } = this.#options;
+    const { store, clock, downlink, voter, history } = this.#options;
     const plain = await this.#observe();
     const { now, instances, clusters, services } = plain;
+    const existing = new Set(instances.map(({ id }) => id));
+    history.retain((id) => existing.has(id));
     this.#declines = updateDeclines(this.#declines, instances, clusters, now);
     for (const { id, clusterId, status, detail, since } of instances) {
-      if (clusterId === undefined) this.#options.history.happened(id, { at: since, status, detail });
+      if (clusterId === undefined) history.happened(id, { at: since, status, detail });
     }
     const observed = { ...plain, declines: this.#declines };
     const votes = voter && (await voter.votes(pluginQuestions(observed)));
