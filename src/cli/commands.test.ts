@@ -245,6 +245,15 @@ test("a deployment that fails tells why, shows the last output, and is removed a
   assert.equal(root.registered, true);
 });
 
+test("scaling up that fails says how to take it back", async () => {
+  await loggedIn();
+  root.registered = true;
+  root.plan = [{ status: "FAILED", status_detail: "no" }];
+  const { exitCode, stderr } = await oak(["scale", "web", "1"]);
+  assert.equal(exitCode, 1);
+  assert.match(stderr, /FAILED: no\nIt stays wanted and is tried again; "oak scale shop\.web 0" takes it back/);
+});
+
 test("deploying a registered name says what can be done", async () => {
   await loggedIn();
   root.registered = true;

@@ -46,6 +46,7 @@ test("a broken descriptor is refused with the place where it is broken", () => {
   const cases: [string, RegExp][] = [
     ["a: [1, 2", /^sla\.yaml:1:9: /],
     ['{"sla_version": "v2.0",,}', /^sla\.yaml:1:\d+: /],
+    ['{"sla_version": "v2.0", "applications": [}', /^sla\.yaml:1:42: "\]" is missing here/],
     ["a: 1\na: 2\n", /^sla\.yaml:2:1: .*unique/],
     ["", /is not a descriptor/],
     ["just text", /is not a descriptor/],
@@ -55,7 +56,7 @@ test("a broken descriptor is refused with the place where it is broken", () => {
     [YAML.replace("-5", "lots"), /memory: .*expected number/],
     [YAML.replace("shop", "my.shop"), /^sla\.yaml:3:23: .*application_name: "my\.shop" is not a valid name/],
     [YAML.replace("v2.0", "v9"), /sla_version: "v9" is not supported/],
-    [YAML.replace(/ +code: nginx\n/, ""), /^sla\.yaml:6:9: .*code: /],
+    [YAML.replace(/ +code: nginx\n/, ""), /^sla\.yaml:6:9: .*code: is missing; expected: string$/m],
     [`${YAML.replace("-5", "5")}        constraints: [{type: moon}]\n`, /unknown constraint type/],
     [`${YAML.replace("-5", "5")}        port: "99999:80"\n`, /port 99999 .* outside/],
   ];

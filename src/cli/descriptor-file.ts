@@ -23,7 +23,7 @@ export function parseDescriptor(text: string, file: string): Descriptor {
   const broken = document.errors[0];
   if (broken) {
     const { line, col } = lineCounter.linePos(broken.pos[0]);
-    throw new AppError("INPUT_INVALID", `${file}:${line}:${col}: ${broken.message}`);
+    throw new AppError("INPUT_INVALID", `${file}:${line}:${col}: ${brokenText(broken.message)}`);
   }
   const value = read(() => document.toJS({ maxAliasCount: 100 }), file);
   if (value === null || typeof value !== "object" || Array.isArray(value)) {
@@ -54,6 +54,12 @@ export function parseDescriptor(text: string, file: string): Descriptor {
   }
 }
 
+/** The parser's words for a bracket, in those of JSON's and YAML's users alike. */
+function brokenText(message: string): string {
+  const bracket = /^Flow \w+ in block collection must be .*end with a ([\]}])$/.exec(message)?.[1];
+  return bracket ? `"${bracket}" is missing here, or a line before it is not indented` : message;
+}
+
 function fieldPath(field: string): (string | number)[] {
   return [...field.matchAll(/\[(\d+)\]|([^.[\]]+)/g)].map((match) =>
     match[1] === undefined ? match[2]! : Number(match[1]),
@@ -70,8 +76,12 @@ function read(toValue: () => unknown, file: string): unknown {
   }
 }
 
+function absence(message: string): string {
+  return message.replace(/^Invalid input: expected (\w+), received undefined$/, "is missing; expected: $1");
+}
+
 function invalid(problems: readonly (Problem & { place: string })[]): AppError {
-  const lines = problems.map(({ place, field, message }) => `${place}${field ? `${field}: ` : ""}${message}`);
+  const lines = problems.map(({ place, field, message }) => `${place}${field ? `${field}: ` : ""}${absence(message)}`);
   return new AppError("INPUT_INVALID", lines.join("\n"), {
     details: { problems: problems.map(({ field, message }) => ({ field, message })) },
   });

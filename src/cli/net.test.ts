@@ -32,5 +32,9 @@ test("a trace names where a packet begins, what its address means, and how it ge
   }
   assert.match(traceHops(net, "shop.web/1", "10.30.0.1").join("\n"), /its own worker decides/);
   assert.throws(() => traceHops(net, "shop.web/9", "10.30.0.1"), { code: "NOT_FOUND" });
-  assert.throws(() => traceHops(net, "shop.web/0", "shop.db"), { code: "NOT_FOUND" });
+  assert.throws(() => traceHops(net, "shop.web/0", "shop.db"), {
+    code: "NAME_UNKNOWN",
+    message: /no service "shop\.db".*lately/,
+  });
+  assert.deepEqual(traceHops(net, "web/0", "web"), traceHops(net, "shop.web/0", "shop.web"));
 });

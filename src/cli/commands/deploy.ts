@@ -61,7 +61,14 @@ export async function scale(edge: Edge, reference: string, count: number, option
   }
   const missing = Math.max(0, count - present.length);
   const watched = missing > 0 ? await addInstances(api, service, missing) : { service, instances: [] };
-  await settle(edge, api, [watched], options);
+  try {
+    await settle(edge, api, [watched], options);
+  } catch (error) {
+    if (!hasCode(error, "DEPLOY_FAILED")) throw error;
+    const back = `oak scale ${shortName(service)} ${present.length}`;
+    const message = `${describeError(error)}\nIt stays wanted and is tried again; "${back}" takes it back`;
+    throw new AppError("DEPLOY_FAILED", message, { cause: error });
+  }
 }
 
 /** @throws AppError INPUT_INVALID */

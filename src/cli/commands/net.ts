@@ -1,7 +1,8 @@
 /** `oak net show`, `check` and `trace`: a worker's routes, in words. */
-import { AppError } from "../../base/errors.ts";
+import { AppError, describeError, hasCode } from "../../base/errors.ts";
 import { NetCheck, NetDocument, type NetPeer, type NetService } from "../../protocol/net-document.ts";
 import type { Edge } from "../edge.ts";
+import { resolve, serviceNames } from "../names.ts";
 import { showDocument, showRows } from "../output.ts";
 import type { Format } from "../output-format.ts";
 import { askWorker, type SocketOptions } from "../worker-socket.ts";
@@ -63,7 +64,7 @@ export async function trace(edge: Edge, from: string, to: string, options: Optio
   for (const [index, hop] of hops.entries()) edge.terminal.out(`${index + 1}. ${hop}\n`);
 }
 
-/** Pure. @throws AppError NOT_FOUND */
+/** Pure. @throws AppError NAME_UNKNOWN | NAME_AMBIGUOUS | NOT_FOUND */
 export function traceHops(net: NetDocument, from: string, to: string): string[] {
   const source = findInstance(net, from);
   const target = findTarget(net, to);
@@ -138,17 +139,24 @@ function findInstance(net: NetDocument, text: string): { readonly service: NetSe
 }
 
 function findService({ services }: NetDocument, name: string): NetService {
-  const found = services.filter((one) => [one.job_name, one.service_id, shortName(one)].includes(name));
-  if (found.length === 1) return found[0]!;
-  if (found.length > 1)
-    throw new AppError("AMBIGUOUS", `"${name}" is several: ${found.map((one) => one.job_name).join(", ")}`);
-  throw new AppError("NOT_FOUND", `This worker knows no service "${name}": nothing here has called it lately`);
+  const named = services.map((service) => ({ service, id: service.service_id, names: namesOf(service) }));
+  const unknown = "A worker knows the services that run on it and those that its instances have called lately";
+  try {
+    return resolve("service", name, named).service;
+  } catch (error) {
+    if (!hasCode(error, "NAME_UNKNOWN")) throw error;
+    throw new AppError("NAME_UNKNOWN", `${describeError(error)}. ${unknown}`, { cause: error });
+  }
 }
 
 /** `shop.web` of `shop.prod.web.prod`. */
-function shortName({ job_name }: NetService): string {
-  const [app, , service] = job_name.split(".");
-  return `${app}.${service}`;
+function shortName(service: NetService): string {
+  return namesOf(service)[1]!;
+}
+
+function namesOf({ job_name }: NetService): string[] {
+  const [app = "", appNamespace = "", name = "", namespace = ""] = job_name.split(".");
+  return serviceNames({ app, appNamespace, name, namespace });
 }
 
 function placeOf(net: NetDocument, { worker_id }: Instance): string {
