@@ -220,7 +220,7 @@ test("a declined instance goes to the next cluster at once, and to none when all
   declines = updateDeclines(declines, instances, clusters, NOW);
   const [nowhere] = planPlacements(input({ services, instances, clusters, declines }));
   assert.equal(nowhere?.status, "NoActiveClusterWithCapacity");
-  assert.match(nowhere?.detail ?? "", /a: declined before .*port 80 is held.*b: declined before/);
+  assert.match(nowhere?.detail ?? "", /a declined: .*port 80 is held.*b declined: /);
   instances = [{ ...instances[0]!, ...nowhere, clusterId: undefined }];
   declines = updateDeclines(declines, instances, clusters, NOW);
   assert.deepEqual(planPlacements(input({ services, instances, clusters, declines })), []);

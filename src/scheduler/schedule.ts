@@ -120,9 +120,12 @@ function withoutPlugin({ fitting, rules: { request, near } }: Search, reason: st
 /** One line for people: every candidate with the rule it broke, at most ten of them. */
 export function describeVerdicts(verdicts: readonly Verdict[], kind: string): string {
   if (verdicts.length === 0) return `there is no ${kind} yet`;
-  const shown = verdicts
-    .slice(0, 10)
-    .map(({ candidate, rule, needed, had }) => `${candidate}: ${rule} (needs ${needed}, has ${had})`);
+  const shown = verdicts.slice(0, 10).map(({ candidate, rule, needed, had }) =>
+    // What a child said when it declined explains itself.
+    rule === "declined before"
+      ? `${candidate} declined: ${had}`
+      : `${candidate}: ${rule} (needs ${needed}, has ${had})`,
+  );
   const more = verdicts.length > shown.length ? ` and ${verdicts.length - shown.length} more` : "";
   return `no ${kind} fits: ${shown.join("; ")}${more}`;
 }
