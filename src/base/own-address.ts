@@ -20,6 +20,8 @@ function sourceAddress(host: string): Promise<string | undefined> {
       resolve(address);
     };
     socket.on("error", () => done(undefined));
-    socket.connect(9, host, () => done(socket.address().address));
+    // A callback would be called where there is no way to it as well.
+    socket.on("connect", () => done(socket.address().address));
+    socket.connect(9, host);
   });
 }

@@ -1,4 +1,4 @@
-import { contains, formatSubnet, overlaps, parseAddress, type Subnet } from "../addressing/subnet.ts";
+import { contains, formatSubnet, overlaps, parseAddress, parseSubnet, type Subnet } from "../addressing/subnet.ts";
 import { GATEWAY_LINK, TUN_LINK, VXLAN_LINK } from "./overlay-names.ts";
 import { addressOfLink } from "./sandbox-names.ts";
 
@@ -19,6 +19,19 @@ export function findClash(subnet: Subnet, routes: readonly HostRoute[]): HostRou
     ({ destination, device, isOurs }) =>
       destination.prefix > 0 && !isOurs && !isOurLink(device) && overlaps(subnet, destination),
   );
+}
+
+/** Those that our own routes must not hide. */
+export function foreignRoutes(routes: readonly HostRoute[]): HostRoute[] {
+  return routes.filter((route) => findClash(route.destination, [route]) !== undefined);
+}
+
+/** Another worker's subnets as far as the host routes them nowhere else. */
+export function withoutClashes<P extends { readonly subnets: readonly string[] }>(
+  peer: P,
+  routes: readonly HostRoute[],
+): P {
+  return { ...peer, subnets: peer.subnets.filter((subnet) => !findClash(parseSubnet(subnet), routes)) };
 }
 
 function isOurLink(name: string | undefined): boolean {

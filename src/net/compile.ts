@@ -94,7 +94,7 @@ function ipTable({ frame }: KernelState): string {
 	chain raw_sandbox {
 		iifname . ip saddr != @sandboxes drop
 		ip daddr 127.0.0.0/8 drop
-		udp dport ${VXLAN_PORT}-${VXLAN_PORT + 1} drop
+		udp dport ${VXLAN_PORT}-${VXLAN_PORT + 2} drop
 	}
 	chain raw_vxlan {
 		ip saddr @vteps notrack accept

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { parseSubnet } from "../addressing/subnet.ts";
 import { adopt } from "./adoption.ts";
-import { findClash, parseDestination } from "./clash.ts";
+import { findClash, foreignRoutes, parseDestination, withoutClashes } from "./clash.ts";
 import { droppingForwardChains } from "./foreign-chains.ts";
 import { sandboxResolvConf } from "./resolv-conf.ts";
 import { addressOfLink, isOurNamespace, linkName, namespaceName } from "./sandbox-names.ts";
@@ -68,6 +68,17 @@ test("findClash() finds wider and narrower routes, and neither the default route
   }
   const harmless = [route("default"), route("10.18.4.0/22"), route("192.0.2.0/24"), route("10.18.0.0/22", "oak0")];
   assert.equal(findClash(subnet, harmless), undefined);
+});
+
+test("another worker's subnets hide no route of the host", () => {
+  const host = ["default", "192.168.5.0/24", "172.17.0.0/16"].map((text) => ({
+    ...{ destination: parseDestination(text)!, device: "eth0" },
+  }));
+  const ours = { destination: parseDestination("10.18.0.64/26")!, device: "eth0", isOurs: true };
+  const routes = foreignRoutes([...host, ours]);
+  assert.equal(routes.length, 2);
+  const subnets = ["10.18.0.64/26", "192.168.5.0/26", "0.0.0.0/0"];
+  assert.deepEqual(withoutClashes({ id: "w1", subnets }, routes), { id: "w1", subnets: ["10.18.0.64/26"] });
 });
 
 test("a sandbox's resolv.conf has the host's servers, and none that only the host or IPv6 reaches", () => {

@@ -4,6 +4,7 @@ import { type Clock, pause } from "../base/clock.ts";
 import { KeyedQueue } from "../base/keyed-queue.ts";
 import type { Logger } from "../base/log.ts";
 import type { Found } from "./bring-up.ts";
+import { foreignRoutes, type HostRoute, withoutClashes } from "./clash.ts";
 import { readHostNetwork, readUnderlay } from "./host.ts";
 import { compileIpState } from "./ip-state.ts";
 import { IpTable } from "./ip-table.ts";
@@ -20,7 +21,6 @@ const CHECK_MS = 30_000;
 const NEIGHBOUR_MS = 200;
 /** Then the check, every half minute, goes on. */
 const SETTLE_ROUNDS = 8;
-const REFUSED_FOR = "5s";
 
 export interface KernelOverlayOptions {
   readonly plan: OverlayPlan;
@@ -45,16 +45,19 @@ export class KernelOverlay {
   /** Subnets that were ours; those without a sandbox do not count. */
   #earlier: readonly Subnet[] = [];
   #clashing: readonly Subnet[] = [];
+  /** Routes of the host that no other worker's word may hide. */
+  #foreign: readonly HostRoute[] = [];
   #opened: Opened | undefined;
   #settling: Promise<void> | undefined;
+  /** A look at the host that is going on. */
+  #look: ReturnType<typeof lookAtHost> | undefined;
 
   constructor(options: KernelOverlayOptions) {
     this.#options = options;
     this.#plan = options.plan;
     this.#miss = new MissPath({
       isKnown: (address) => options.table.isKnown(address),
-      refuse: (address) =>
-        options.table.run(`add element ip oakestra refused { ${formatAddress(address)} timeout ${REFUSED_FOR} }\n`),
+      refuse: (address) => options.table.refuse(address),
       log: options.log,
     });
   }
@@ -135,7 +138,8 @@ export class KernelOverlay {
     return this.#queue.run("overlay", async () => {
       const ids = new Set(peers.map(({ id }) => id));
       const gone = this.#peers.filter(({ id }) => !ids.has(id));
-      if (peers !== this.#peers) await this.#setPeers([...peers, ...gone]);
+      // Where a new one has the subnet or the address of one that goes, the last counts.
+      if (peers !== this.#peers) await this.#setPeers([...gone, ...peers]);
       await this.#options.table.setServices(services);
       this.#miss.release();
       // No service leads there any more.
@@ -154,8 +158,12 @@ export class KernelOverlay {
   }
 
   async underlayTo(address: string): Promise<UnderlayPath> {
-    const link = linkTo(await readUnderlay(), parseAddress(address) ?? 0);
-    return { onLink: link !== undefined, mtu: link?.mtu ?? (await readHostNetwork()).egressMtu };
+    this.#look ??= lookAtHost().finally(() => {
+      this.#look = undefined;
+    });
+    const [underlay, { egressMtu }] = await this.#look;
+    const link = linkTo(underlay, parseAddress(address) ?? 0);
+    return { onLink: link !== undefined, mtu: link?.mtu ?? egressMtu };
   }
 
   /** Looks at everything that is ours, and puts right what is not as it should be. */
@@ -185,6 +193,9 @@ export class KernelOverlay {
   async #setPeers(peers: readonly Peer[]): Promise<void> {
     this.#peers = peers;
     if (!this.#opened) return;
+    const cut = peers.filter((peer) => withoutClashes(peer, this.#foreign).subnets.length < peer.subnets.length);
+    if (cut.length > 0)
+      this.#options.log.warn({ peers: cut }, "subnets of other workers that the host routes elsewhere");
     await this.#applyPeers(peers);
     await this.#applyFrame();
     await this.#opened.ipTable.sync();
@@ -193,7 +204,8 @@ export class KernelOverlay {
 
   async #applyPeers(peers: readonly Peer[], now = this.#options.clock.monotonic()): Promise<void> {
     const underlay = peers.length === 0 ? { links: [], neighbours: [] } : await readUnderlay();
-    const described = this.#book.describe(peers, underlay, { now, own: this.#plan.underlay });
+    const usable = peers.map((peer) => withoutClashes(peer, this.#foreign));
+    const described = this.#book.describe(usable, underlay, { now, own: this.#plan.underlay });
     const links = new Set(described.flatMap(({ neighbour }) => neighbour?.link ?? []));
     for (const link of links) await loosenSourceCheck(link);
     const { guardedHosts } = this.#plan;
@@ -212,6 +224,7 @@ export class KernelOverlay {
 
   #noteClashes(routes: Found["host"]["routes"]): void {
     this.#clashing = clashingRanges(this.#plan, routes);
+    this.#foreign = foreignRoutes(routes);
   }
 
   /** Peers on common links get plain routes as soon as both ends can know each other: who is unknown is asked. */
@@ -262,4 +275,8 @@ export class KernelOverlay {
       }
     }
   }
+}
+
+function lookAtHost() {
+  return Promise.all([readUnderlay(), readHostNetwork()]);
 }

@@ -38,10 +38,13 @@ export class PeerBook {
     );
     const numbers = this.#numbers.assign(distinct);
     for (const id of this.#knownSince.keys()) if (!numbers.has(id)) this.#knownSince.delete(id);
-    return distinct.map((peer) => {
-      const link = linkTo(underlay, peer.address)?.name;
-      const found = underlay.neighbours.find((other) => other.address === peer.address && other.link === link);
-      const neighbour = found && { link: found.link, mac: found.mac };
+    const found = distinct.map(({ address }) => neighbourAt(underlay, address));
+    const behind = Map.groupBy(found, (neighbour) => neighbour && `${neighbour.link} ${neighbour.mac}`);
+    return distinct.map((peer, index) => {
+      const nearest = found[index];
+      // Where a router answers for several (some clouds' do for all), a MAC does not tell who sent a packet.
+      const isAlone = nearest && behind.get(`${nearest.link} ${nearest.mac}`)?.length === 1;
+      const neighbour = isAlone ? { link: nearest.link, mac: nearest.mac } : undefined;
       return {
         ...peer,
         number: numbers.get(peer.id)!,
@@ -56,6 +59,11 @@ export class PeerBook {
     else if (!this.#knownSince.has(id)) this.#knownSince.set(id, now);
     return isKnown && now >= this.#knownSince.get(id)! + SETTLE_MS ? path : "vxlan";
   }
+}
+
+function neighbourAt(underlay: Underlay, address: number): Underlay["neighbours"][number] | undefined {
+  const link = linkTo(underlay, address)?.name;
+  return underlay.neighbours.find((other) => other.address === address && other.link === link);
 }
 
 export function linkTo(underlay: Underlay, address: number): Underlay["links"][number] | undefined {

@@ -132,7 +132,8 @@ export class RttProber {
         await bind(socket, address, port);
         socket.on("error", (error) => broken.abort(error));
         socket.on("message", (message, { address: source, port: sourcePort }) => {
-          this.#receive(message, source, (reply) => socket.send(reply, sourcePort, source, ignore));
+          // A raw packet may come from port 0, to which nothing can be sent.
+          if (sourcePort > 0) this.#receive(message, source, (reply) => socket.send(reply, sourcePort, source, ignore));
         });
         this.#socket = socket;
         await this.#probe(AbortSignal.any([signal, broken.signal]));

@@ -121,6 +121,25 @@ test("an instance that ends loses its traffic first, and is stopped when what wa
   assert.deepEqual([...machine.network.identities.keys()], [web(1).instanceId]);
 });
 
+test("everything else goes on while a start waits for another worker to take packets", async (t) => {
+  await using cluster = await startFakeCluster();
+  await using machine = await startMachine();
+  const other = serviceRoute(7, { applicationId: APPLICATION });
+  cluster.services.set(other.serviceId, other);
+  await using worker = machine.start(cluster.url);
+  await worker.ready;
+  await cluster.giveNetwork("10.18.0.64/26");
+  const turns: number[] = [];
+  const timer = setInterval(() => turns.push(performance.now()), 5);
+  t.after(() => clearInterval(timer));
+  const began = performance.now();
+  await cluster.want(web());
+  await eventually(() => machine.runtime.started.length === 1, "started without its answer");
+  assert.ok(performance.now() - began > 400, "it waited");
+  const longest = Math.max(...turns.slice(1).map((at, index) => at - turns[index]!));
+  assert.ok(longest < 250, `nothing else had a turn for ${Math.round(longest)} ms`);
+});
+
 test("a first packet to another service is resolved, one to nobody refused, and an unused interest goes", async () => {
   await using cluster = await startFakeCluster();
   await using machine = await startMachine();

@@ -184,6 +184,16 @@ function defineTests(): void {
     assert.ok(performance.now() - startedAt < 3500);
   });
 
+  test("an address that was refused leads to its service as soon as there is one", async () => {
+    const { agent } = workers[0]!;
+    await agent.refuse("10.30.5.9");
+    assert.equal(await client("11").ask({ host: "10.30.5.9" }), "ECONNREFUSED");
+    await agent.setRoutes(routes(1, [service(9, ["21"])]));
+    assert.match(await client("11").ask({ host: "10.30.5.9" }), /^21 /);
+    await agent.refuse("10.30.5.9");
+    assert.match(await client("11").ask({ host: "10.30.5.9" }), /^21 /);
+  });
+
   test("a service without a live instance is refused at once", async () => {
     const empty = { ...service(4, []), instances: [{ address: "10.30.104.1" }] };
     await workers[0]!.agent.setRoutes(routes(1, [empty]));

@@ -58,10 +58,10 @@ function askOverUdp({ address, port }: Server, query: Buffer, signal: AbortSigna
   const onAbort = () => reject(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
   socket.on("error", reject);
-  // Connected: the kernel takes answers from that server only, and tells when nobody listens there.
-  socket.connect(port, address, () => {
-    socket.send(withId(query, id), (error) => error && reject(error));
-  });
+  // Connected: the kernel takes answers from that server only, and tells when nobody listens there. Without a callback: one would be
+  // called for an unreachable server as well.
+  socket.on("connect", () => socket.send(withId(query, id), (error) => error && reject(error)));
+  socket.connect(port, address);
   socket.on("message", (message) => {
     if (isResponseTo(id, message)) resolve(message);
   });

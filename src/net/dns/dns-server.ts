@@ -91,6 +91,8 @@ export class DnsServer {
       udp.on("error", onError);
       tcp.on("error", onError);
       udp.on("message", (message, { address: source, port: sourcePort }) => {
+        // A raw packet may say so, and nothing can be sent there.
+        if (sourcePort === 0) return;
         void this.#respond(message, source, "udp").then((reply) => {
           // Closed meanwhile, or the sandbox is gone: nobody waits any more.
           if (reply && this.#listeners.get(address)?.udp === udp) udp.send(reply, sourcePort, source, () => {});

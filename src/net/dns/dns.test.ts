@@ -140,6 +140,12 @@ test("other names are the host's resolvers' to answer: the next when one is sile
   assert.equal(upstream.seen.length, 2, "names of ours stay here");
 });
 
+test("a resolver to which there is no way is passed over", async (t) => {
+  // The kernel refuses a connection to it at once, as it does without a route.
+  const server = await startServer(t, { upstreams: async () => ["255.255.255.255", "not-an-address.invalid"] });
+  assert.equal(code(await ask(t, server, question("example.org"))), "SERVFAIL");
+});
+
 test("without an answer from anywhere it is SERVFAIL, and an answer with a wrong id is none", async (t) => {
   assert.equal(code(await ask(t, await startServer(t), question("www.example"))), "SERVFAIL");
   const liar = await startUpstream(t, ({ id }) => ({ id: (id! + 1) & 0xffff }));

@@ -44,7 +44,7 @@ export class KernelRoutes {
   readonly #flushAt = new Map<string, number>();
   #measuredAt = Number.NEGATIVE_INFINITY;
   #own: ReadonlyMap<string, OwnInstance> = new Map();
-  /** Other workers by id. */
+  /** Other workers by id. Those that tables name come last, which counts where two have a subnet or an address in common. */
   readonly #peers = new Map<string, WorkerEndpoint>();
   /** What tables, and the workers themselves, said last of each worker. */
   readonly #heard = new Map<string, string>();
@@ -192,6 +192,10 @@ export class KernelRoutes {
       if (ids.has(id)) continue;
       this.#peers.delete(id);
       for (const source of Object.keys(sources)) this.#heard.delete(`${source} ${id}`);
+    }
+    for (const { id } of sources.tables ?? []) {
+      const named = this.#peers.get(id);
+      if (named && this.#peers.delete(id)) this.#peers.set(id, named);
     }
     const addresses = this.peers.flatMap(({ address, subnets }) => [address, ...subnets.map(gatewayOf)]);
     this.#peerAddresses = new Set(addresses);

@@ -72,9 +72,10 @@ export class PeerPaths {
   async update(endpoints: readonly WorkerEndpoint[]): Promise<readonly Peer[]> {
     const ids = new Set(endpoints.map(({ id }) => id));
     for (const id of this.#known.keys()) if (!ids.has(id)) this.#known.delete(id);
-    for (const endpoint of endpoints) await this.#learn(endpoint);
-    const peers = [...this.#known].map(([id, { endpoint, isOnLink, state }]): Peer => {
-      const { address, subnets } = endpoint;
+    // All at once: the host is looked at once for them.
+    await Promise.all(endpoints.map((endpoint) => this.#learn(endpoint)));
+    const peers = endpoints.map(({ id, address, subnets }): Peer => {
+      const { isOnLink, state } = this.#known.get(id)!;
       return { id, address, subnets, path: isOnLink ? state.path : "vxlan" };
     });
     if (JSON.stringify(peers) !== JSON.stringify(this.#peers)) this.#peers = peers;
@@ -83,7 +84,11 @@ export class PeerPaths {
 
   /** Whether a link is shared is looked up again: links come and go. */
   async refresh(): Promise<void> {
-    for (const known of this.#known.values()) known.isOnLink = await this.#isOnLink(known.endpoint.address);
+    await Promise.all(
+      [...this.#known.values()].map(async (known) => {
+        known.isOnLink = await this.#isOnLink(known.endpoint.address);
+      }),
+    );
     for (const id of this.#known.keys()) this.measured(id);
   }
 

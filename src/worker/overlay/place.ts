@@ -73,7 +73,9 @@ export function isLoopback(address: string): boolean {
 export async function addressesOf(host: string): Promise<string[] | undefined> {
   try {
     const found = await lookup(host, { family: 4, all: true });
-    return found.map(({ address }) => address).filter((address) => !isLoopback(address));
+    const addresses = found.map(({ address }) => address).filter((address) => !isLoopback(address));
+    // Name servers like to tell them in another order each time, which must not look like a change.
+    return addresses.toSorted();
   } catch {
     return undefined;
   }

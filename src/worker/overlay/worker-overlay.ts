@@ -35,6 +35,8 @@ const UPKEEP_MS = 60_000;
 const PREFETCH_MS = 2000;
 /** An instance's end waits no longer for the kernel. */
 const WITHDRAW_MS = 2000;
+/** Between passes for the same thing that nothing else asks for. */
+const AGAIN_MS = 50;
 
 export interface WorkerOverlayOptions {
   readonly stateDir: string;
@@ -313,11 +315,13 @@ export class WorkerOverlay implements InstanceOverlay, EngineOverlay {
     const onAbort = () => aborted.reject(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
     try {
-      while (!isDone()) {
+      for (let isDue = true; !isDone(); ) {
         signal.throwIfAborted();
         const { promise } = this.#passed;
-        this.trigger();
-        await Promise.race([promise, aborted.promise]);
+        if (isDue) this.trigger();
+        // What one pass has not brought comes with an event, which passes without a break would keep out.
+        const again = this.#options.clock.sleep(AGAIN_MS).then(() => true);
+        isDue = await Promise.race([promise.then(() => false), aborted.promise, again]);
       }
     } finally {
       signal.removeEventListener("abort", onAbort);

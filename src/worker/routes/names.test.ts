@@ -47,6 +47,7 @@ test("names are resolved as the grammar says", () => {
     ["7.instance.ServiceB.default.videoAnalytics.org", none],
     ["any.instance.ServiceB.default.videoAnalytics.org", none],
     ["any.rr.nothing.default.videoAnalytics.org", { kind: "unknown", jobName: "videoanalytics.org.nothing.default" }],
+    [`any.rr.${"s".repeat(31)}.default.videoAnalytics.org`, none],
     ["some.rr.ServiceB.default.videoAnalytics.org", foreign],
     ["any.best.ServiceB.default.videoAnalytics.org", foreign],
     ["any.constructor.ServiceB.default.videoAnalytics.org", foreign],

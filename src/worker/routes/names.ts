@@ -49,6 +49,8 @@ const POLICIES: Readonly<Record<string, Policy>> = {
 };
 const NUMBER = /^\d{1,9}$/;
 const LABEL = /^[a-z0-9-]{1,63}$/;
+/** No name of an application, a service or a namespace is longer. */
+const LONGEST = 30;
 const REVERSE = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.in-addr\.arpa$/;
 const NONE: Resolution = { kind: "none" };
 const FOREIGN: Resolution = { kind: "foreign" };
@@ -78,6 +80,8 @@ function resolveFull(labels: readonly string[], directory: NameDirectory): Resol
   const [which = "", policyLabel = "", service, serviceNamespace, app, appNamespace] = labels;
   const policy = policyOf(policyLabel);
   if (!policy || !(which === "any" || NUMBER.test(which))) return FOREIGN;
+  // The cluster would take no question that contains it.
+  if (labels.slice(2).some(({ length }) => length > LONGEST)) return NONE;
   const jobName = `${app}.${appNamespace}.${service}.${serviceNamespace}`;
   const route = directory.byName(jobName);
   if (!route) return { kind: "unknown", jobName };
