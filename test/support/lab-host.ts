@@ -66,7 +66,7 @@ export interface LabHost {
   stop(): Promise<void>;
 }
 
-/** Why no lab host can be made here, or undefined when one can. For `test(name, { skip: labHostProblem() })`. */
+/** Why no lab host can be made here, or undefined when one can: what a test that needs one fails with. */
 export function labHostProblem(): string | undefined {
   return hostProblem(process.getuid?.() === 0);
 }
