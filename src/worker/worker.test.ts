@@ -144,7 +144,7 @@ test("the next agent adopts what runs, and removes what was withdrawn meanwhile"
     await cluster.want(web, other);
     await eventually(() => machine.runtime.started.length === 2 && cluster.instances.size === 2, "both run");
   }
-  assert.equal(cluster.presence, '{"online":false}');
+  await eventually(() => cluster.presence === '{"online":false}', "its farewell has arrived");
   assert.equal((await machine.runtime.list(new AbortController().signal)).length, 2, "an agent's end stops nothing");
   await cluster.want(web);
   const before = cluster.reports.length;
