@@ -5,7 +5,7 @@ import { listenForCallbacks } from "../lib/callbacks.ts";
 import { onLabHost } from "../lib/inside.ts";
 import { IMAGE, output, startContainerd, startUp } from "../lib/product.ts";
 import { keep, table, verdict } from "../lib/report.ts";
-import { awaitGone, census } from "../lib/residue.ts";
+import { awaitGone, censusAfterOne } from "../lib/residue.ts";
 
 const { values } = parseArgs({ options: { count: { type: "string", default: "50" } } });
 
@@ -14,12 +14,13 @@ await onLabHost(async () => {
   await startContainerd();
   const { client } = await startUp();
   const calls = await listenForCallbacks();
-  const empty = await census();
 
   const serviceId = await client.register("burst", { cmd: calls.command("oak"), stop_grace: 5 });
+  const empty = await censusAfterOne(client, serviceId, calls.arrival("oak"));
+  const before = calls.count("oak");
   const oakMs = await timed(async () => {
     await Promise.all(Array.from({ length: count }, () => client.deploy(serviceId)));
-    await eventually(() => calls.count("oak") >= count || undefined, {
+    await eventually(() => calls.count("oak") - before >= count || undefined, {
       withinMs: 300_000,
       everyMs: 5,
       what: `${count} first requests`,

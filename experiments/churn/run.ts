@@ -6,7 +6,7 @@ import { onLabHost } from "../lib/inside.ts";
 import { descriptorsOf, memoryOf } from "../lib/process.ts";
 import { startContainerd, startUp } from "../lib/product.ts";
 import { keep, table, verdict } from "../lib/report.ts";
-import { awaitGone, census } from "../lib/residue.ts";
+import { awaitGone, census, censusAfterOne } from "../lib/residue.ts";
 
 const { values } = parseArgs({ options: { cycles: { type: "string", default: "200" } } });
 const WARM_UP = 20;
@@ -16,7 +16,7 @@ await onLabHost(async () => {
   const { process: up, client } = await startUp();
   const calls = await listenForCallbacks();
   const serviceId = await client.register("churn", { cmd: calls.command("churn"), stop_grace: 5, port: "18080:80" });
-  const empty = await census();
+  const empty = await censusAfterOne(client, serviceId, calls.arrival("churn"));
   const look = async () => {
     await systemClock.sleep(5000);
     return { ...(await census()), ...memoryOf(up.pid!), descriptors: descriptorsOf(up.pid!) };

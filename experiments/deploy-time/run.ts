@@ -5,7 +5,7 @@ import { listenForCallbacks } from "../lib/callbacks.ts";
 import { onLabHost } from "../lib/inside.ts";
 import { IMAGE, output, startContainerd, startUp } from "../lib/product.ts";
 import { keep, median, spread, table, verdict } from "../lib/report.ts";
-import { awaitGone, census } from "../lib/residue.ts";
+import { awaitGone, censusAfterOne } from "../lib/residue.ts";
 
 const { values } = parseArgs({ options: { rounds: { type: "string", default: "15" } } });
 
@@ -14,7 +14,7 @@ await onLabHost(async () => {
   const { client } = await startUp();
   const calls = await listenForCallbacks();
   const serviceId = await client.register("dt", { cmd: calls.command("oak"), stop_grace: 5 });
-  const baseline = await census();
+  const baseline = await censusAfterOne(client, serviceId, calls.arrival("oak"));
   const oak: number[] = [];
   const ctr: number[] = [];
   const undeploy: number[] = [];

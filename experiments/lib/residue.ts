@@ -1,6 +1,6 @@
 /** What instances leave on a machine while they live; back at the baseline when they are gone. */
 import { eventually } from "../../test/support/lab-host.ts";
-import { output } from "./product.ts";
+import { type Client, output } from "./product.ts";
 
 export interface Census {
   readonly containers: number;
@@ -10,11 +10,6 @@ export interface Census {
   readonly rules: number;
 }
 
-/**
- * Mentions of sandbox addresses in the packet rules. Not lines: that a service of no instances is refused stays known for a few
- * minutes after its last instance, since the next one is likely.
- */
-const sandboxesIn = (rules: string) => (rules.match(/\b10\.(?:1[89]|2\d)\.\d+\.\d+\b(?![-/])/g) ?? []).length;
 const lines = (text: string) => text.split("\n").filter((line) => line.trim() !== "").length;
 
 export async function census(): Promise<Census> {
@@ -31,7 +26,7 @@ export async function census(): Promise<Census> {
     snapshots: lines(snapshots) - 1,
     links: lines(links),
     namespaces: lines(namespaces),
-    rules: sandboxesIn(rules),
+    rules: lines(rules),
   };
 }
 
@@ -49,5 +44,25 @@ export async function awaitGone(baseline: Census, withinMs = 30_000): Promise<Ce
       return now;
     },
     { withinMs, everyMs: 5, what: "removal of everything" },
+  );
+}
+
+/**
+ * The census after one instance of the service has come and gone: its service stays known for a few minutes, refused, since the
+ * next instance is likely. Everything else must be as it was.
+ */
+export async function censusAfterOne(client: Client, serviceId: string, arrived: Promise<unknown>): Promise<Census> {
+  const empty = await census();
+  await client.deploy(serviceId);
+  await arrived;
+  for (const { instance_number } of await client.instances(serviceId))
+    await client.undeploy(serviceId, instance_number);
+  const keys = ["containers", "snapshots", "links", "namespaces"] as const;
+  return eventually(
+    async () => {
+      const now = await census();
+      return keys.every((key) => now[key] <= empty[key]) ? now : undefined;
+    },
+    { withinMs: 30_000, what: "removal of the first instance" },
   );
 }

@@ -242,7 +242,7 @@ function defineTests(): void {
   test("100 sandboxes come and go without a trace", async () => {
     await network.attach("warm-0", signal);
     await network.detach("warm-0", signal);
-    const before = await steadyRemains();
+    const before = await settledRemains();
     const descriptorsBefore = openDescriptors();
     for (let round = 0; round < 25; round++) {
       await Promise.all(
@@ -254,9 +254,19 @@ function defineTests(): void {
         }),
       );
     }
-    await eventually(async () => (await steadyRemains()).length <= before.length);
+    assert.equal((await settledRemains()).length, before.length);
     await eventually(() => openDescriptors() <= descriptorsBefore);
   });
+
+  /** Once nothing is on its way in or out any more: the same at two looks. */
+  async function settledRemains(): Promise<string[]> {
+    return eventually(async () => {
+      const first = await steadyRemains();
+      await systemClock.sleep(500);
+      const second = await steadyRemains();
+      return first.length === second.length ? second : undefined;
+    });
+  }
 
   /** Kernel objects of ours, once the warm pool is full: with the worker's own there are three links more than namespaces. */
   async function steadyRemains(): Promise<string[]> {
