@@ -203,6 +203,18 @@ test("compileIpState() gives the objects of the specification, and ipCommands() 
   assert.ok(ipCommands(desired, withoutPeers).ip.every((command) => / del /.test(command)));
 });
 
+test("a subnet that is ours is no peer's, and the way to one that was ours comes after its address is gone", () => {
+  const state = { ...busy, sandboxes: [] };
+  const [before, after] = ["10.18.0.128/26", "10.18.0.0/26"].map((ours) =>
+    compileIpState({ state, subnets: [parseSubnet(ours)] }),
+  );
+  assert.equal(before!.has("route 10.18.0.128/26"), false);
+  assert.equal(before!.has("route 10.20.0.0/26"), true, "the peer's other subnet");
+  const { ip } = ipCommands(before!, after!);
+  assert.ok(ip.includes("address del 10.18.0.129/32 dev oak0"));
+  assert.match(ip.at(-1)!, /^route replace 10\.18\.0\.128\/26 via 10\.18\.0\.129 dev oakvx /);
+});
+
 test("mergeRanges() covers the same addresses with the fewest ranges", () => {
   const ranges = (...subnets: string[]) => formatRanges(mergeRanges(subnets.map(parseSubnet)));
   assert.equal(formatRanges(empty.frame.ranges), "10.18.0.0-10.30.255.255");

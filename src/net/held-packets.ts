@@ -35,3 +35,8 @@ export class HeldPackets {
 export function destinationOf(packet: Buffer): number | undefined {
   return packet.length >= 20 && packet[0]! >> 4 === 4 ? packet.readUInt32BE(16) : undefined;
 }
+
+/** Of an IPv4 packet. */
+export function sourceOf(packet: Buffer): number {
+  return packet.readUInt32BE(12);
+}

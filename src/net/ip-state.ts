@@ -1,5 +1,5 @@
 /** The kernel's objects besides nft, as data: addresses, routes, rules, neighbours and tunnel entries. Pure. */
-import { formatAddress, formatSubnet, type Subnet } from "../addressing/subnet.ts";
+import { formatAddress, formatSubnet, overlaps, type Subnet } from "../addressing/subnet.ts";
 import type { KernelPeer, KernelState } from "./kernel-state.ts";
 import {
   ANY_PEER_ADDRESS,
@@ -43,7 +43,7 @@ export function compileIpState({ state, subnets }: IpInput): IpState {
     ...sandboxes.map((address) => [neighbour(address, linkName(address)), macAddress(address)] as const),
     [`route ${services}`, `via ${ANY_PEER_ADDRESS} dev ${VXLAN_LINK}${source} onlink`],
     [`neighbour ${ANY_PEER_ADDRESS} dev ${VXLAN_LINK}`, ANY_PEER_MAC],
-    ...peers.flatMap((peer) => peerObjects(peer, source)),
+    ...peers.flatMap((peer) => peerObjects(withoutOurs(peer, subnets), source)),
     ...(plain.length === 0 ? [] : OUR_MARKS_ONLY),
     ...plain.flatMap((peer) => plainReplies(peer, services)),
   ]);
@@ -54,6 +54,11 @@ const OUR_MARKS_ONLY = [
   [`rule ${RULES_FROM}`, `not fwmark ${hex(MARK_BASE)}/${hex(MARK_MASK)} goto ${RULES_TO}`],
   [`rule ${RULES_TO}`, "nop"],
 ] as const;
+
+/** Of a subnet that changes hands we may be told first that it is ours, or last that it is not: as long as it is, it is nobody else's. */
+function withoutOurs(peer: KernelPeer, ours: readonly Subnet[]): KernelPeer {
+  return { ...peer, subnets: peer.subnets.filter((subnet) => !ours.some((own) => overlaps(own, subnet))) };
+}
 
 /** The tunnel to it is always there, so that a change of path loses nothing. */
 function peerObjects(peer: KernelPeer, source: string): [string, string][] {
@@ -90,21 +95,27 @@ export interface IpCommands {
   readonly ip: readonly string[];
 }
 
-/** First what is missing or different, then what is too much: a packet finds the old way or the new one. */
+/**
+ * First what is missing or different, then what is too much: a packet finds the old way or the new one. Only the way to a subnet that
+ * was ours comes last, since the kernel takes no next hop that it has for an address of its own.
+ */
 export function ipCommands(actual: IpState, desired: IpState): IpCommands {
   const made = [...desired].filter(([key, value]) => actual.get(key) !== value);
   const gone = [...actual].filter(([key]) => !desired.has(key));
+  const given = new Set(gone.flatMap(([key]) => /^address (\S+)\/32 /.exec(key)?.[1] ?? []));
+  const isGiven = ([, value]: readonly [string, string]) => given.has(/^via (\S+)/.exec(value)?.[1] ?? "");
   const bridge = [
     ...made
       .filter(isTunnelEntry)
       .map(([key, value]) => `fdb replace ${macOf(key)} dev ${VXLAN_LINK} dst ${value} self permanent`),
     ...gone.filter(isTunnelEntry).map(([key]) => `fdb del ${macOf(key)} dev ${VXLAN_LINK}`),
   ];
+  const objects = made.filter((entry) => !isTunnelEntry(entry));
+  const make = ([key, value]: readonly [string, string]) => makeCommands(key, value, actual.has(key));
   const ip = [
-    ...made
-      .filter((entry) => !isTunnelEntry(entry))
-      .flatMap(([key, value]) => makeCommands(key, value, actual.has(key))),
+    ...objects.filter((entry) => !isGiven(entry)).flatMap(make),
     ...gone.filter((entry) => !isTunnelEntry(entry)).map(([key]) => removeCommand(key)),
+    ...objects.filter(isGiven).flatMap(make),
   ];
   return { bridge, ip };
 }

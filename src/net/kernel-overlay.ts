@@ -9,12 +9,14 @@ import { readHostNetwork, readUnderlay } from "./host.ts";
 import { compileIpState } from "./ip-state.ts";
 import { IpTable } from "./ip-table.ts";
 import { MissPath } from "./miss-path.ts";
+import type { Nft } from "./nft.ts";
 import type { NftTable } from "./nft-table.ts";
-import type { Peer, Routes, UnderlayPath } from "./overlay.ts";
+import type { MissListener, Peer, Routes, UnderlayPath } from "./overlay.ts";
 import { ensureLinks, loosenSourceCheck } from "./overlay-links.ts";
 import { assertNoClash, clashingRanges, frameOf, type OverlayPlan, subnetsInUse } from "./overlay-plan.ts";
 import { linkTo, PeerBook, SETTLE_MS } from "./peer-book.ts";
 import { pokeNeighbours } from "./poke.ts";
+import { TableGuard } from "./table-guard.ts";
 
 const CHECK_MS = 30_000;
 /** A neighbour that was asked for is known soon after. */
@@ -32,7 +34,7 @@ export interface KernelOverlayOptions {
 interface Opened {
   readonly ipTable: IpTable;
   readonly stopping: AbortController;
-  readonly loop: Promise<void>;
+  readonly loops: Promise<unknown>;
 }
 
 export class KernelOverlay {
@@ -40,6 +42,7 @@ export class KernelOverlay {
   readonly #queue = new KeyedQueue();
   readonly #book = new PeerBook();
   readonly #miss: MissPath;
+  readonly #guard: TableGuard;
   #plan: OverlayPlan;
   #peers: readonly Peer[] = [];
   /** Subnets that were ours; those without a sandbox do not count. */
@@ -60,6 +63,8 @@ export class KernelOverlay {
       refuse: (address) => options.table.refuse(address),
       log: options.log,
     });
+    const { log, clock, table } = options;
+    this.#guard = new TableGuard({ repair: () => table.replace(), log, clock });
   }
 
   get plan(): OverlayPlan {
@@ -80,13 +85,22 @@ export class KernelOverlay {
     await this.#applyFrame();
   }
 
-  async open(): Promise<void> {
-    const desired = () => compileIpState({ state: this.#options.table.state, subnets: this.subnets });
+  async open(nft: Nft): Promise<void> {
+    const { table } = this.#options;
+    const desired = () => compileIpState({ state: table.state, subnets: this.subnets });
     const stopping = new AbortController();
     const ipTable = new IpTable(desired);
-    await ipTable.check();
+    await this.#guard.open(nft);
+    try {
+      await table.open(nft);
+      await ipTable.check();
+    } catch (error) {
+      this.#guard.close();
+      throw error;
+    }
     await this.#openMissPath();
-    this.#opened = { ipTable, stopping, loop: this.#watch(stopping.signal) };
+    const loops = Promise.all([this.#watch(stopping.signal), this.#guard.run(stopping.signal)]);
+    this.#opened = { ipTable, stopping, loops };
     this.#settlePeers();
   }
 
@@ -94,7 +108,7 @@ export class KernelOverlay {
     const opened = this.#opened;
     this.#opened = undefined;
     opened?.stopping.abort();
-    await Promise.all([opened?.loop, this.#settling]);
+    await Promise.all([opened?.loops, this.#settling]);
     this.#miss.close();
   }
 
@@ -148,7 +162,7 @@ export class KernelOverlay {
     });
   }
 
-  onMiss(listener: (address: string) => void): void {
+  onMiss(listener: MissListener): void {
     this.#miss.onMiss(listener);
   }
 
@@ -186,6 +200,7 @@ export class KernelOverlay {
         );
       }
       await this.#openMissPath();
+      await this.#guard.watch();
       this.#settlePeers();
     });
   }

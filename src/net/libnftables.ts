@@ -1,5 +1,6 @@
 import { nftFailed } from "./network-errors.ts";
 import type { Nft } from "./nft.ts";
+import { watchNft } from "./nft-watch.ts";
 
 const JSON_OUTPUT = 1 << 4;
 
@@ -45,6 +46,7 @@ export async function openLibnftables(): Promise<Nft> {
         call.setOutputFlags(context, 0);
       }
     },
+    watch: watchNft,
     close: () => call.close(context),
   };
 }

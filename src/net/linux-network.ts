@@ -11,7 +11,7 @@ import type { Clock } from "../base/clock.ts";
 import { hasCode, isAbort } from "../base/errors.ts";
 import { KeyedQueue } from "../base/keyed-queue.ts";
 import type { Logger } from "../base/log.ts";
-import { PortMapping } from "../protocol/ports.ts";
+import { isReserved, PortMapping } from "../protocol/ports.ts";
 import { bringUp, type Found } from "./bring-up.ts";
 import { NO_TABLES } from "./compile.ts";
 import { forgetSandbox, forgetUdpPort } from "./conntrack.ts";
@@ -24,7 +24,7 @@ import type { Network, Sandbox } from "./network.ts";
 import { exhausted, notAttached, portBusy, unavailable } from "./network-errors.ts";
 import { type Nft, openNft } from "./nft.ts";
 import { NftTable } from "./nft-table.ts";
-import type { Overlay, OverlaySettings, Routes, UnderlayPath } from "./overlay.ts";
+import type { MissListener, Overlay, OverlaySettings, Routes, UnderlayPath } from "./overlay.ts";
 import { removeLinks } from "./overlay-links.ts";
 import { frameOf, planOverlay } from "./overlay-plan.ts";
 import { sandboxResolvConf } from "./resolv-conf.ts";
@@ -95,8 +95,7 @@ export class LinuxNetwork implements Network, Overlay {
       const found = await bringUp({ plan: this.#overlay.plan, nft, links, log, signal });
       this.#mtu = found.host.egressMtu;
       await this.#adopt(found);
-      await this.#table.open(nft);
-      await this.#overlay.open();
+      await this.#overlay.open(nft);
       this.#running = { ip, nft, links, pool: this.#makePool(links) };
     } catch (error) {
       this.#table.close();
@@ -149,6 +148,7 @@ export class LinuxNetwork implements Network, Overlay {
       if (address === undefined) throw notAttached(instanceId);
       const added = wanted.filter((port) => !hasPort(this.#table.state, address, port));
       for (const port of added) {
+        if (isReserved(port)) throw portBusy(port, { kind: "worker" });
         const listener = await findListener(port);
         if (listener) throw portBusy(port, { kind: "process", ...listener });
       }
@@ -201,7 +201,7 @@ export class LinuxNetwork implements Network, Overlay {
     return this.#overlay.setRoutes(routes);
   }
 
-  onMiss(listener: (address: string) => void): void {
+  onMiss(listener: MissListener): void {
     this.#overlay.onMiss(listener);
   }
 

@@ -1,7 +1,8 @@
 import { formatAddress } from "../addressing/subnet.ts";
 import { startTimer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
-import { destinationOf, HeldPackets } from "./held-packets.ts";
+import { destinationOf, HeldPackets, sourceOf } from "./held-packets.ts";
+import type { MissListener } from "./overlay.ts";
 import { TUN_LINK } from "./overlay-names.ts";
 import { openTun, type Tun } from "./tun.ts";
 
@@ -21,14 +22,14 @@ export class MissPath {
   readonly #options: MissPathOptions;
   readonly #held = new HeldPackets();
   readonly #timers = new Map<number, () => void>();
-  #listener: ((address: string) => void) | undefined;
+  #listener: MissListener | undefined;
   #tun: Tun | undefined;
 
   constructor(options: MissPathOptions) {
     this.#options = options;
   }
 
-  onMiss(listener: (address: string) => void): void {
+  onMiss(listener: MissListener): void {
     this.#listener = listener;
   }
 
@@ -69,7 +70,7 @@ export class MissPath {
       address,
       startTimer(HOLD_MS, () => this.#giveUp(address)),
     );
-    this.#listener?.(formatAddress(address));
+    this.#listener?.(formatAddress(address), formatAddress(sourceOf(packet)));
   }
 
   #giveUp(address: number): void {

@@ -8,6 +8,7 @@ export type NetworkErrorCode = "NET_CLASH" | "NET_UNAVAILABLE" | "NET_EXHAUSTED"
 export type PortHolder =
   | { readonly kind: "instance"; readonly instanceId: string }
   /** `pid` and `name` are unknown when the process is not visible to us. */
+  | { readonly kind: "worker" }
   | { readonly kind: "process"; readonly pid?: number | undefined; readonly name?: string | undefined };
 
 export function portBusy(port: PortMapping, holder: PortHolder): AppError<NetworkErrorCode> {
@@ -42,6 +43,7 @@ export function nftFailed(text: string, cause?: unknown): AppError {
 
 function describeHolder(holder: PortHolder): string {
   if (holder.kind === "instance") return `instance "${holder.instanceId}"`;
+  if (holder.kind === "worker") return "the workers among themselves";
   if (holder.pid === undefined) return "a process of the host";
   return `process ${holder.pid} ("${holder.name ?? "?"}") of the host`;
 }

@@ -1,9 +1,9 @@
 import { formatAddress, formatSubnet, parseAddress } from "../addressing/subnet.ts";
 import { AppError } from "../base/errors.ts";
-import { formatPort } from "../protocol/ports.ts";
+import { formatPort, isReserved } from "../protocol/ports.ts";
 import type { Network, PortMapping, Sandbox } from "./network.ts";
 import { exhausted, notAttached, portBusy } from "./network-errors.ts";
-import type { Overlay, OverlaySettings, Routes, UnderlayPath } from "./overlay.ts";
+import type { MissListener, Overlay, OverlaySettings, Routes, UnderlayPath } from "./overlay.ts";
 import { planOverlay } from "./overlay-plan.ts";
 import { SandboxAddresses } from "./sandbox-addresses.ts";
 
@@ -12,7 +12,7 @@ export class FakeNetwork implements Network, Overlay {
   readonly #addresses = new SandboxAddresses();
   readonly #sandboxes = new Map<string, Sandbox>();
   readonly #holders = new Map<string, string>();
-  #listener: ((address: string) => void) | undefined;
+  #listener: MissListener | undefined;
   /** Processes of the host that listen, by `8080/tcp`: tests add and remove them. */
   readonly hostListeners = new Map<string, { pid: number; name: string }>();
   /** When set, `attach` fails with it. */
@@ -70,6 +70,7 @@ export class FakeNetwork implements Network, Overlay {
     signal.throwIfAborted();
     if (!this.#sandboxes.has(instanceId)) throw notAttached(instanceId);
     for (const port of ports) {
+      if (isReserved(port)) throw portBusy(port, { kind: "worker" });
       const key = formatPort(port);
       const holder = this.#holders.get(key);
       if (holder === instanceId) continue;
@@ -104,13 +105,13 @@ export class FakeNetwork implements Network, Overlay {
     this.routes = routes;
   }
 
-  onMiss(listener: (address: string) => void): void {
+  onMiss(listener: MissListener): void {
     this.#listener = listener;
   }
 
   /** As if an instance had sent a packet to an address that no route knows. */
-  miss(address: string): void {
-    this.#listener?.(address);
+  miss(address: string, source = "10.18.0.2"): void {
+    this.#listener?.(address, source);
   }
 
   async refuse(address: string): Promise<void> {

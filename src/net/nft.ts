@@ -6,12 +6,15 @@ import { KeyedQueue } from "../base/keyed-queue.ts";
 import type { Logger } from "../base/log.ts";
 import { openLibnftables } from "./libnftables.ts";
 import { nftFailed } from "./network-errors.ts";
+import type { NftWatchListener } from "./nft-watch.ts";
 
 export interface Nft {
   /** Applies the text in one transaction: all of it, or nothing. @throws NFT_FAILED with nft's own words. */
   run(text: string): Promise<void>;
   /** The answer of a `list …` command, as nft's JSON. @throws NFT_FAILED */
   list(command: string): Promise<unknown>;
+  /** Tells of changes that come from elsewhere; returns what ends it. Missing where own ones could not be told from them. */
+  readonly watch?: (listener: NftWatchListener) => Promise<() => void>;
   close(): void;
 }
 

@@ -14,7 +14,7 @@ export interface Overlay {
    */
   setRoutes(routes: Routes): Promise<void>;
   /** Called once for an address of the service range that no route knows, while its first packets are held (at most 2 s). */
-  onMiss(listener: (address: string) => void): void;
+  onMiss(listener: MissListener): void;
   /** Nobody has the address: what is held for it, and what is sent there in the next 5 s, is answered by "unreachable". */
   refuse(address: string): Promise<void>;
   /** Service and instance addresses that got a new connection from here in the last 5 min. */
@@ -26,6 +26,9 @@ export interface Overlay {
   /** The way to another worker's address, before any tunnel. */
   underlayTo(address: string): Promise<UnderlayPath>;
 }
+
+/** @param source of the first packet */
+export type MissListener = (address: string, source: string) => void;
 
 export interface OverlaySettings {
   /** Where sandbox addresses come from. One that is taken away stays until its last sandbox has gone. */

@@ -89,17 +89,19 @@ test("strangers, junk and guessed answers are ignored", async (t) => {
   assert.deepEqual(seen, ["silent underlay"], "an answer counts once");
 });
 
-test("a few packets: quick at first, then one in ten seconds; what is missing is asked again, and not for ever", async (t) => {
+test("a few packets: quick at first, then one in ten seconds, then fewer; what is missing is asked again, and not for ever", async (t) => {
   const clock = new ManualClock();
   const received: number[] = [];
   const sink = createSocket("udp4").bind(PORT, "127.0.0.26");
   t.after(() => sink.close());
   await once(sink, "listening");
   let isAnswering = true;
-  sink.on("message", (bytes, { port, address }) => {
+  let isSlow = false;
+  sink.on("message", async (bytes, { port, address }) => {
     received.push(clock.now());
     if (!isAnswering) return;
     bytes[5] = 2;
+    if (isSlow) await clock.sleep(250);
     sink.send(bytes, port, address);
   });
   const { prober, seen } = start(t, "127.0.0.25", clock);
@@ -109,7 +111,7 @@ test("a few packets: quick at first, then one in ten seconds; what is missing is
       const before = received.length;
       await clock.advance(250);
       await systemClock.sleep(2);
-      if (isAnswering && received.length > before) await eventually(() => seen.length >= received.length);
+      if (isAnswering && !isSlow && received.length > before) await eventually(() => seen.length >= received.length);
     }
   };
   await pass(60_000);
@@ -119,8 +121,19 @@ test("a few packets: quick at first, then one in ten seconds; what is missing is
   assert.ok(received.length >= 8 && received.length <= 10, `${received.length} at first`);
   received.length = 0;
   seen.length = 0;
+  await pass(40_000);
+  assert.ok(received.length >= 3 && received.length <= 4, `${received.length} in 40 s`);
+  await pass(60_000);
+  received.length = 0;
+  seen.length = 0;
   await pass(120_000);
-  assert.ok(received.length >= 10 && received.length <= 12, `${received.length} in two minutes`);
+  assert.ok(received.length >= 3 && received.length <= 4, `${received.length} in two minutes of calm`);
+  isSlow = true;
+  await pass(60_000);
+  received.length = 0;
+  await pass(60_000);
+  assert.ok(received.length >= 5, `${received.length} in a minute after times have changed`);
+  isSlow = false;
   isAnswering = false;
   received.length = 0;
   await pass(60_000);
@@ -132,7 +145,7 @@ test("a few packets: quick at first, then one in ten seconds; what is missing is
   assert.ok(received.length <= 12, `${received.length} in two minutes when it is gone for good`);
 });
 
-test("measured() smooths times and losses", () => {
+test("measured() takes what is quicker at once, and smooths what is slower, and losses", () => {
   let quality = measured(undefined, 100);
   assert.deepEqual(quality, { rttMs: 100, loss: 0, missed: 0 });
   quality = measured(quality, 200);
@@ -140,6 +153,7 @@ test("measured() smooths times and losses", () => {
   quality = measured(measured(quality, undefined), undefined);
   assert.deepEqual(quality, { rttMs: 125, loss: 0.4375, missed: 2 });
   assert.deepEqual(measured(quality, 125), { rttMs: 125, loss: 0.328125, missed: 0 });
+  assert.equal(measured(quality, 20).rttMs, 20);
   assert.deepEqual(measured(undefined, undefined), { rttMs: undefined, loss: 1, missed: 1 });
 });
 

@@ -23,7 +23,7 @@ export interface ProbePeer {
 }
 
 export interface PathQuality {
-  /** Smoothed; undefined: never answered. */
+  /** Of quick answers; slower ones raise it bit by bit. Undefined: never answered. */
   readonly rttMs: number | undefined;
   /** Share of probes that got no answer, smoothed, 0 to 1. */
   readonly loss: number;
@@ -31,7 +31,7 @@ export interface PathQuality {
   readonly missed: number;
 }
 
-/** One that came; the quality is smoothed, this is not. */
+/** One that came, as it was. */
 export interface ProbeAnswer {
   readonly rttMs: number;
   readonly coordinate: NetworkCoordinate | undefined;
@@ -49,8 +49,8 @@ export interface RttProberOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly address?: string;
-  /** Between two probes of a peer, after the first few; by how many there have been. */
-  readonly steadyMs?: (rounds: number) => number;
+  /** Between two probes of a peer, after the first few; by how many there have been, and whether they agree. */
+  readonly steadyMs?: (rounds: number, isCalm: boolean) => number;
   /** The same on every worker. 0: any that is free. */
   readonly port?: number;
 }
@@ -61,6 +61,8 @@ interface Peer {
   /** Monotonic ms. */
   nextAt: number;
   readonly qualities: Map<ProbePath, PathQuality>;
+  /** Grows with every answer that took about as long as the ones before; an odd one halves it, a missing one ends it. */
+  calm: number;
 }
 
 interface Probe {
@@ -80,12 +82,20 @@ const LENGTH = COORDINATE_AT + 4 * COORDINATE_FLOATS;
 const ANSWER_MS = 3000;
 const REOPEN_MS = 30_000;
 const IDLE_MS = 3_600_000;
-/** At first a few quick ones on every path, then one in ten seconds, path by path; an answer that is missing is looked into. */
+/**
+ * At first a few quick ones on every path, then one in ten seconds, path by path, and less often while they all take as long as ever;
+ * an answer that is missing is looked into.
+ */
 const FIRST_ROUNDS = 4;
 const FIRST_MS = 250;
 const DOUBT_MS = 1000;
 const MAX_DOUBTS = 5;
 const STEADY_MS = 11_000;
+const CALM_MS = 33_000;
+const CALM_ENOUGH = 4;
+const CALM_MOST = 6;
+const CALM_SHARE = 0.25;
+const CALM_SPAN_MS = 2;
 const RTT_GAIN = 0.25;
 const LOSS_GAIN = 0.25;
 
@@ -108,7 +118,7 @@ export class RttProber {
     for (const peer of peers) {
       const known = this.#peers.get(peer.id)?.peer.addresses;
       if (known && known.underlay === peer.addresses.underlay && known.overlay === peer.addresses.overlay) continue;
-      this.#peers.set(peer.id, { peer, rounds: 0, nextAt: 0, qualities: new Map() });
+      this.#peers.set(peer.id, { peer, rounds: 0, nextAt: 0, qualities: new Map(), calm: 0 });
     }
     this.#wake?.();
   }
@@ -181,13 +191,12 @@ export class RttProber {
       this.send(message(REQUEST, nonce), peer.addresses[path]!);
     }
     state.rounds += 1;
-    state.nextAt =
-      now +
-      (isFirst
-        ? FIRST_MS
-        : isDoubtful(state)
-          ? DOUBT_MS
-          : jitter(this.#options.steadyMs?.(state.rounds) ?? STEADY_MS, 0.09));
+    state.nextAt = now + (isFirst ? FIRST_MS : isDoubtful(state) ? DOUBT_MS : jitter(this.#steadyMs(state), 0.09));
+  }
+
+  #steadyMs({ rounds, calm }: Peer): number {
+    const isCalm = calm >= CALM_ENOUGH;
+    return this.#options.steadyMs?.(rounds, isCalm) ?? (isCalm ? CALM_MS : STEADY_MS);
   }
 
   /** Answers that are missing count as lost. */
@@ -221,8 +230,11 @@ export class RttProber {
     this.#note(state, probe.path, { rttMs, coordinate: readCoordinate(bytes) });
   }
 
-  #note({ peer, qualities }: Peer, path: ProbePath, answer: ProbeAnswer | undefined): void {
-    qualities.set(path, measured(qualities.get(path), answer?.rttMs));
+  #note(state: Peer, path: ProbePath, answer: ProbeAnswer | undefined): void {
+    const { peer, qualities } = state;
+    const before = qualities.get(path);
+    if (state.rounds > FIRST_ROUNDS) state.calm = calmAfter(state.calm, before, answer?.rttMs);
+    qualities.set(path, measured(before, answer?.rttMs));
     this.#options.onMeasured(peer.id, path, answer);
   }
 }
@@ -232,8 +244,17 @@ export function measured(before: PathQuality | undefined, sampleMs: number | und
   const lost = sampleMs === undefined ? 1 : 0;
   const loss = before ? before.loss + LOSS_GAIN * (lost - before.loss) : lost;
   if (sampleMs === undefined) return { rttMs: before?.rttMs, loss, missed: (before?.missed ?? 0) + 1 };
-  const rttMs = before?.rttMs === undefined ? sampleMs : before.rttMs + RTT_GAIN * (sampleMs - before.rttMs);
+  // Less is true at once, since nothing arrives before its time; more may be a machine that was busy.
+  const known = before?.rttMs ?? sampleMs;
+  const rttMs = Math.min(sampleMs, known + RTT_GAIN * (sampleMs - known));
   return { rttMs, loss, missed: 0 };
+}
+
+/** A difference that nobody would notice does not count. */
+function calmAfter(calm: number, before: PathQuality | undefined, sampleMs: number | undefined): number {
+  if (before?.rttMs === undefined || sampleMs === undefined) return 0;
+  const isAsBefore = Math.abs(sampleMs - before.rttMs) <= Math.max(CALM_SPAN_MS, CALM_SHARE * before.rttMs);
+  return isAsBefore ? Math.min(calm + 1, CALM_MOST) : Math.floor(calm / 2);
 }
 
 function isDoubtful({ qualities }: Peer): boolean {

@@ -1,7 +1,7 @@
 /** A socket of the worker for commands on the same machine (`oak net`): HTTP with JSON, for root only. Without it the worker works on. */
-import { chmod, mkdir, rm } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rename, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { type Clock, pause } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -37,15 +37,15 @@ export class ControlSocket {
 
   async #serve(signal: AbortSignal): Promise<void> {
     const { path } = this.#options;
-    await mkdir(dirname(path), { recursive: true });
-    // Left behind by an agent that was killed.
-    await rm(path, { force: true });
     const server = createServer((request, response) => void this.#answer(request, response, signal));
-    await listen(server, path);
-    await chmod(path, 0o600);
-    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
-    server.closeAllConnections();
-    await new Promise((resolve) => server.close(resolve));
+    try {
+      await listenForRoot(server, path);
+      if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+      await rm(path, { force: true });
+    } finally {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    }
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
@@ -59,6 +59,20 @@ export class ControlSocket {
     } catch (error) {
       send(500, { error: "INTERNAL", message: describeError(error) });
     }
+  }
+}
+
+/** Nobody else can connect at any moment: it is made in a folder for root only. One left behind by an agent that was killed is replaced. */
+async function listenForRoot(server: Server, path: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  const folder = await mkdtemp(`${path}-`);
+  try {
+    const made = join(folder, "s");
+    await listen(server, made);
+    await chmod(made, 0o600);
+    await rename(made, path);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
   }
 }
 

@@ -10,13 +10,14 @@ const INSIDE = "OAK_TEST_INSIDE";
 export const WORKER_ADDRESS = "198.51.100.1";
 export const OUTSIDE_ADDRESS = "198.51.100.2";
 
-/** True inside. Outside it runs the file inside, takes over its exit code, and is false: define no tests then. */
+/** True inside. Outside it runs the file inside with the same arguments, takes over its exit code, and is false: define no tests then. */
 export function isInside(file: string): boolean {
   if (process.env[INSIDE] !== undefined) return true;
   if (process.getuid?.() !== 0) throw new Error("This test needs root: it makes network namespaces");
   const enter = 'mount -t tmpfs none /run && ip link set lo up && exec "$@"';
   const flags = ["--net", "--mount", "--propagation=private", "--", "sh", "-c", enter, "sh"];
-  const inside = spawnSync("unshare", [...flags, process.execPath, ...process.execArgv, file], {
+  const program = [process.execPath, ...process.execArgv, file, ...process.argv.slice(2)];
+  const inside = spawnSync("unshare", [...flags, ...program], {
     stdio: "inherit",
     env: { ...process.env, [INSIDE]: "yes" },
   });
@@ -44,7 +45,7 @@ export async function ip(...commands: string[]): Promise<void> {
 /** A server of the worker itself. */
 export function listen(port: number, host = "0.0.0.0"): Promise<Server> {
   return new Promise((resolve, reject) => {
-    const server = createServer((socket) => socket.end("worker"));
+    const server = createServer((socket) => socket.on("error", () => {}).end("worker"));
     server.on("error", reject);
     server.listen(port, host, () => resolve(server));
   });

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { systemClock } from "../../src/base/clock.ts";
 import { exec } from "../../src/base/exec.ts";
-import { silentLogger } from "../../src/base/log.ts";
+import { type Logger, silentLogger } from "../../src/base/log.ts";
 import { LinuxNetwork } from "../../src/net/linux-network.ts";
 import type { Sandbox } from "../../src/net/network.ts";
 import { eventually } from "../support/lab-host.ts";
@@ -49,12 +49,24 @@ if (isInside(import.meta.filename)) defineTests();
 function defineTests(): void {
   const stateDir = mkdtempSync(join(tmpdir(), "oak-net-"));
   const children: ChildProcess[] = [];
+  /** What the agent says of changes that others made. */
+  const foreign: unknown[] = [];
+  const log: Logger = {
+    ...silentLogger,
+    warn: ({ program }, message) => {
+      if (message.startsWith("another program changed")) foreign.push(program);
+    },
+  };
   let network = makeNetwork();
   let a: Sandbox;
   let b: Sandbox;
 
   function makeNetwork(): LinuxNetwork {
-    return new LinuxNetwork({ stateDir, subnet: "10.18.0.0/24", log: silentLogger, clock: systemClock });
+    return new LinuxNetwork({ stateDir, subnet: "10.18.0.0/24", log, clock: systemClock });
+  }
+
+  function listed(): Sandbox[] {
+    return network.list().toSorted((one, other) => one.instanceId.localeCompare(other.instanceId));
   }
 
   function run(where: Sandbox | "outside" | "worker", args: readonly string[]): ChildProcess {
@@ -195,14 +207,14 @@ function defineTests(): void {
   });
 
   test("connections flow on while the agent is away, and a new one adopts sandboxes and ports", async () => {
-    const before = network.list();
+    const before = listed();
     const client = run("outside", [process.execPath, "-e", TALKER, WORKER_ADDRESS, "8080"]);
     assert.equal(await say(client, "first"), "first");
     await network.stop({ purge: false });
     assert.equal(await say(client, "second"), "second");
     network = makeNetwork();
     await network.start(signal);
-    assert.deepEqual(network.list(), before);
+    assert.deepEqual(listed(), before);
     assert.equal(await say(client, "third"), "third");
     assert.deepEqual(await network.attach(A, signal), a);
     assert.equal(await ask("outside", WORKER_ADDRESS, 8080), `a ${OUTSIDE_ADDRESS}`);
@@ -219,6 +231,33 @@ function defineTests(): void {
     assert.notEqual(await ask("outside", WORKER_ADDRESS, 8081), `b ${OUTSIDE_ADDRESS}`);
   });
 
+  test("rules and single elements that another program removed come back by themselves, at once", async () => {
+    const damage = async (command: string) => {
+      foreign.length = 0;
+      await exec("nft", command.split(" "));
+      // The look at everything every half minute would find some of this as well.
+      await eventually(() => foreign.includes("nft"), { withinMs: 10_000, what: `the repair after "${command}"` });
+      assert.equal(await ask("outside", WORKER_ADDRESS, 8080), `a ${OUTSIDE_ADDRESS}`, command);
+    };
+    for (const command of ["flush ruleset", "delete table ip oakestra"]) await damage(command);
+    const talker = run("outside", [process.execPath, "-e", TALKER, WORKER_ADDRESS, "8080"]);
+    for (const command of [
+      "delete element ip oakestra host_ports { tcp . 8080 }",
+      "flush set ip oakestra sandboxes",
+      "insert rule ip oakestra forward drop",
+    ]) {
+      assert.equal(await say(talker, "before"), "before");
+      await damage(command);
+      assert.equal(await say(talker, "after"), "after", command);
+    }
+    await exec("nft", ["add table ip other; add chain ip other c; delete table ip other"]);
+    foreign.length = 0;
+    await network.publish(B, [{ hostPort: 8082, containerPort: 80, protocol: "tcp" }], signal);
+    await network.unpublish(B, signal);
+    await systemClock.sleep(500);
+    assert.deepEqual(foreign, [], "what we change ourselves, and what is not ours, is no reason for a repair");
+  });
+
   test("an agent that died in the middle leaves orphans, which the next one removes", async () => {
     await network.stop({ purge: false });
     await exec("ip", ["netns", "add", "oak-10.18.0.50"]);
@@ -227,7 +266,7 @@ function defineTests(): void {
     await network.start(signal);
     await eventually(async () => !(await remains()).some((name) => /10\.18\.0\.50|0a120033/.test(name)));
     assert.deepEqual(
-      network.list().map(({ instanceId }) => instanceId),
+      listed().map(({ instanceId }) => instanceId),
       [A, B],
     );
   });

@@ -1,5 +1,6 @@
 /** The two tools that reach the kernel: nft, in both of its forms, and the long-lived ip. */
 import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +10,8 @@ import { deleteConnections } from "../../src/net/conntrack-netlink.ts";
 import { IpBatch } from "../../src/net/ip-batch.ts";
 import { openLibnftables } from "../../src/net/libnftables.ts";
 import { type Nft, spawnNft } from "../../src/net/nft.ts";
+import { openTun } from "../../src/net/tun.ts";
+import { eventually } from "../support/eventually.ts";
 import { isInside } from "./network-namespaces.ts";
 
 if (isInside(import.meta.filename)) {
@@ -17,6 +20,7 @@ if (isInside(import.meta.filename)) {
   describe("nft: libnftables in process", () => nftSuite(openLibnftables));
   describe("nft: spawned", () => nftSuite(async () => spawnNft(folder)));
   describe("ip -batch", ipSuite);
+  test("a TUN device gives packets, can be opened again as soon as it is closed, and tells when it is gone", tunSuite);
   test("connections of an address are deleted by one message, in both directions, and others stay", connectionSuite);
 }
 
@@ -87,6 +91,27 @@ function ipSuite(): void {
     }
     ip.close();
   });
+}
+
+async function tunSuite(): Promise<void> {
+  await exec("ip", ["tuntap", "add", "tun7", "mode", "tun"]);
+  await exec("ip", ["address", "add", "10.77.0.1/24", "dev", "tun7"]);
+  await exec("ip", ["link", "set", "tun7", "up"]);
+  const socket = createSocket("udp4");
+  for (let round = 0; round < 3; round++) {
+    const received: Buffer[] = [];
+    const tun = await openTun("tun7", { onPacket: (packet) => received.push(packet), onLost: () => {} });
+    for (const text of ["one", "two"]) socket.send(text, 9, "10.77.0.2");
+    await eventually(() => ["one", "two"].every((text) => received.some((packet) => packet.includes(text))));
+    await assert.rejects(openTun("tun7", { onPacket: () => {}, onLost: () => {} }), /another process has it/);
+    tun.close();
+  }
+  socket.close();
+  let isLost = false;
+  const tun = await openTun("tun7", { onPacket: () => {}, onLost: () => (isLost = true) });
+  await exec("ip", ["link", "delete", "tun7"]);
+  await eventually(() => isLost);
+  tun.close();
 }
 
 async function connectionSuite(): Promise<void> {

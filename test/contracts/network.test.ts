@@ -151,6 +151,14 @@ function suite(make: () => Subject): void {
     await network.publish(A, [tcp(8082)], signal);
   });
 
+  test("publish() refuses the ports that workers use among themselves", async () => {
+    await network.attach(A, signal);
+    for (const port of [tcp(50104), { ...tcp(50105), protocol: "udp" as const }]) {
+      await assert.rejects(network.publish(A, [port], signal), { code: "PORT_BUSY", message: /the workers among/ });
+    }
+    await network.publish(A, [tcp(50106), tcp(8080, 50105)], signal);
+  });
+
   test("publish() leaves exactly the ports that it was given", async () => {
     await network.attach(A, signal);
     await network.attach(B, signal);

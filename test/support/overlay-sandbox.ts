@@ -100,15 +100,16 @@ const operations = {
       setTimeout(() => answers < count && socket.close(), 2500);
     }),
 
-  /** Datagrams to many addresses, as fast as they go. */
-  flood: (prefix: string, count: number): Promise<void> =>
+  /** Datagrams to 2,000 addresses of eight /24 from this one on, as fast as they go. */
+  flood: (first: `${number}.${number}.${number}`, count: number): Promise<void> =>
     new Promise((resolve) => {
+      const [high, middle, low] = first.split(".");
       const socket = createSocket("udp4");
       let left = count;
       const next = () => {
         for (let batch = 0; batch < 200 && left > 0; batch++) {
           left--;
-          socket.send("x", 9, `${prefix}.${(left >> 8) % 8}.${1 + (left % 250)}`, () => {});
+          socket.send("x", 9, `${high}.${middle}.${Number(low) + (left % 8)}.${1 + ((left >> 3) % 250)}`, () => {});
         }
         if (left > 0) setTimeout(next, 2);
         else setTimeout(() => socket.close(resolve), 50);

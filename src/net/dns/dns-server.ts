@@ -1,11 +1,13 @@
 /**
  * The name server of a worker's sandboxes, over UDP and TCP. Names of ours are answered here, all others by the host's resolvers.
- * What is malformed, from elsewhere, or too much at once gets no answer: an asker repeats itself, and memory stays bounded.
+ * What is malformed, from elsewhere, or too much at once gets no answer: an asker repeats itself, and memory stays bounded. No
+ * sandbox keeps others from asking: where all places are taken, who has most gives one up.
  */
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { createServer, type Server, type Socket } from "node:net";
 import { deadline } from "../../base/clock.ts";
 import { AppError } from "../../base/errors.ts";
+import { FairShare } from "../../base/fair-share.ts";
 import type { Logger } from "../../base/log.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { type DnsAnswer, encodeAnswer, parseQuery } from "./dns-message.ts";
@@ -33,9 +35,9 @@ interface Listener {
   readonly port: number;
 }
 
-const MAX_IN_FLIGHT = 512;
-const MAX_IN_FLIGHT_PER_SOURCE = 64;
-const MAX_CONNECTIONS = 128;
+/** Refused, since dropping the oldest would let none of them ever be answered. */
+const IN_FLIGHT = { max: 512, share: 64, beyond: "refuse" } as const;
+const CONNECTIONS = { max: 128, share: 16, beyond: "replace" } as const;
 const MAX_QUERY_BYTES = 4096;
 const CONNECTION_MS = 10_000;
 
@@ -43,9 +45,8 @@ export class DnsServer {
   readonly #options: DnsServerOptions;
   readonly #forwarder: DnsForwarder;
   readonly #listeners = new Map<string, Listener>();
-  readonly #connections = new Set<Socket>();
-  readonly #inFlightBySource = new Map<string, number>();
-  #inFlight = 0;
+  readonly #connections = new FairShare<Socket>(CONNECTIONS);
+  readonly #inFlight = new FairShare<AbortController>(IN_FLIGHT);
   #closing = new AbortController();
 
   constructor(options: DnsServerOptions) {
@@ -77,13 +78,13 @@ export class DnsServer {
     this.#closing = new AbortController();
     for (const listener of this.#listeners.values()) closeListener(listener);
     this.#listeners.clear();
-    for (const socket of this.#connections) socket.destroy();
+    for (const question of this.#inFlight.items()) question.abort();
+    for (const socket of this.#connections.items()) socket.destroy();
   }
 
   async #open(address: string): Promise<Listener> {
     const udp = createSocket("udp4");
     const tcp = createServer((socket) => void this.#serve(socket));
-    tcp.maxConnections = MAX_CONNECTIONS;
     try {
       const port = await bindUdp(udp, address, this.#options.port ?? 53);
       await bindTcp(tcp, address, port);
@@ -108,7 +109,9 @@ export class DnsServer {
   async #serve(socket: Socket): Promise<void> {
     const source = socket.remoteAddress ?? "";
     if (!this.#options.isAllowed(source)) return void socket.destroy();
-    this.#connections.add(socket);
+    const { isAdmitted, evicted } = this.#connections.add(source, socket);
+    evicted?.destroy();
+    if (!isAdmitted) return void socket.destroy();
     const limit = deadline(CONNECTION_MS, this.#closing.signal);
     const onLimit = () => socket.destroy();
     limit.addEventListener("abort", onLimit, { once: true });
@@ -133,27 +136,27 @@ export class DnsServer {
 
   /** Never rejects. */
   async #respond(message: Buffer, source: string, transport: "udp" | "tcp"): Promise<Buffer | undefined> {
-    const before = this.#inFlightBySource.get(source) ?? 0;
-    if (this.#inFlight >= MAX_IN_FLIGHT || before >= MAX_IN_FLIGHT_PER_SOURCE) return undefined;
     if (!this.#options.isAllowed(source) || message.length > MAX_QUERY_BYTES) return undefined;
     const query = parseQuery(message);
     if (!query) return undefined;
-    this.#inFlight += 1;
-    this.#inFlightBySource.set(source, before + 1);
-    const { signal } = this.#closing;
+    const question = new AbortController();
+    const { isAdmitted, evicted } = this.#inFlight.add(source, question);
+    evicted?.abort();
+    if (!isAdmitted) return undefined;
+    const { signal } = question;
     try {
       const answer = await this.#options.answer({ name: query.name, source }, signal);
-      if (answer.kind !== "forward") return encodeAnswer(query, answer);
-      return (await this.#forwarder.forward(message, transport, signal)) ?? encodeAnswer(query, { kind: "failed" });
+      const reply =
+        answer.kind === "forward"
+          ? await this.#forwarder.forward(message, transport, signal)
+          : encodeAnswer(query, answer);
+      return signal.aborted ? undefined : (reply ?? encodeAnswer(query, { kind: "failed" }));
     } catch (error) {
       if (signal.aborted) return undefined;
       this.#options.log.warn({ error }, "name question failed");
       return encodeAnswer(query, { kind: "failed" });
     } finally {
-      this.#inFlight -= 1;
-      const left = (this.#inFlightBySource.get(source) ?? 1) - 1;
-      if (left > 0) this.#inFlightBySource.set(source, left);
-      else this.#inFlightBySource.delete(source);
+      this.#inFlight.delete(question);
     }
   }
 }

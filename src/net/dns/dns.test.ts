@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
-import { connect, createServer } from "node:net";
+import { connect, createServer, type Socket as TcpSocket } from "node:net";
 import { type TestContext, test } from "node:test";
 import * as dns from "dns-packet";
 import fc from "fast-check";
@@ -29,7 +29,10 @@ async function startServer(t: TestContext, more: Partial<DnsServerOptions> = {})
     ...more,
   });
   t.after(() => server.close());
-  await server.listen([HERE]);
+  // The port that is free for UDP may be in use for TCP, on a machine with many connections.
+  for (let tries = 1; server.portOf(HERE) === undefined; tries++) {
+    await server.listen([HERE]).catch((error) => assert.ok(tries < 20, error));
+  }
   return server;
 }
 
@@ -50,6 +53,10 @@ async function ask(t: TestContext, server: DnsServer, query: Buffer) {
   const [answer] = await collect(t, server, [query], 1);
   assert.ok(answer, "an answer");
   return answer;
+}
+
+async function eventually(isTrue: () => boolean): Promise<void> {
+  for (const end = performance.now() + 5000; !isTrue(); await systemClock.sleep(5)) assert.ok(performance.now() < end);
 }
 
 const code = (answer: object) => (answer as { rcode: string }).rcode;
@@ -216,6 +223,47 @@ test("one asker has at most 64 questions in flight", async (t) => {
   const server = await startServer(t);
   const answers = await collect(t, server, Array<Buffer>(200).fill(question("slow")), 65, 600);
   assert.equal(answers.length, 64);
+  assert.equal(code(await ask(t, server, question("db"))), "NOERROR");
+});
+
+test("a sandbox that holds connections open, and eight that do, leave room for others", async (t) => {
+  const server = await startServer(t, { isAllowed: () => true });
+  const join = async (source: string) => {
+    const socket = connect({ host: HERE, port: server.portOf(HERE)!, localAddress: source });
+    t.after(() => socket.destroy());
+    socket.on("error", () => {});
+    await once(socket, "connect");
+    return socket;
+  };
+  const isAnswered = async (socket: TcpSocket) => {
+    socket.write(frame(question("db")));
+    const [chunk] = await Promise.race([once(socket, "data"), once(socket, "close").then(() => [])]);
+    return chunk !== undefined;
+  };
+  const greedy: TcpSocket[] = [];
+  for (let count = 0; count < 17; count++) greedy.push(await join("127.0.0.11"));
+  await eventually(() => greedy[0]!.destroyed);
+  assert.ok(await isAnswered(greedy[16]!), "its oldest has made room for its newest");
+  assert.ok(!greedy[1]!.destroyed);
+  for (let other = 12; other <= 18; other++) for (let count = 0; count < 16; count++) await join(`127.0.0.${other}`);
+  const modest = await join("127.0.0.19");
+  assert.ok(await isAnswered(modest));
+});
+
+test("eight sandboxes whose questions no resolver answers leave room for the questions of another one", async (t) => {
+  const silent = await startUpstream(t, () => undefined);
+  const server = await startServer(t, {
+    ...{ isAllowed: () => true, upstreams: async () => [HERE], upstreamPort: silent.port },
+  });
+  for (let source = 11; source <= 18; source++) {
+    const socket = createSocket("udp4");
+    t.after(() => socket.close());
+    socket.bind(0, `127.0.0.${source}`);
+    await once(socket, "listening");
+    for (let count = 0; count < 64; count++) socket.send(question("www.example"), server.portOf(HERE)!, HERE);
+    // No more at once than a socket's buffer takes.
+    await eventually(() => silent.seen.length === 64 * (source - 10));
+  }
   assert.equal(code(await ask(t, server, question("db"))), "NOERROR");
 });
 

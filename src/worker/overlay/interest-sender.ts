@@ -4,9 +4,12 @@ import type { Logger } from "../../base/log.ts";
 import { Reconciler } from "../../base/reconciler.ts";
 import type { Interest } from "../../protocol/route.ts";
 import { interestParts } from "../../protocol/route-parts.ts";
+import { InFlight } from "../in-flight.ts";
 import type { RouteTable } from "../routes/route-table.ts";
 
 const RESYNC_MS = 3_600_000;
+/** Over a slow link a packet that waits for a route must not wait for the acknowledgement of another question first. */
+const MAX_IN_FLIGHT = 8;
 
 export interface InterestSenderOptions {
   readonly routes: Pick<RouteTable, "connected" | "takeChanges">;
@@ -20,6 +23,7 @@ export interface InterestSenderOptions {
 export class InterestSender {
   readonly #options: InterestSenderOptions;
   readonly #loop: Reconciler;
+  readonly #inFlight = new InFlight(MAX_IN_FLIGHT);
   #isFullDue = true;
 
   constructor(options: InterestSenderOptions) {
@@ -49,15 +53,15 @@ export class InterestSender {
 
   async #send(): Promise<void> {
     const { routes, isConnected, send, log } = this.#options;
+    await this.#inFlight.room();
     if (!isConnected()) return;
     const interest = this.#isFullDue ? routes.connected() : routes.takeChanges();
     this.#isFullDue = false;
-    try {
-      for (const part of interest ? interestParts(interest) : []) await send(part);
-    } catch (error) {
+    if (!interest) return;
+    this.#inFlight.add(Promise.all(interestParts(interest).map(send)), (error) => {
       // Lost with the connection; the next one begins with everything.
       log.debug({ error }, "interest not delivered");
       this.#isFullDue = true;
-    }
+    });
   }
 }

@@ -6,6 +6,7 @@ import { jitter } from "../../base/random.ts";
 import { backoffMs } from "../../base/retry.ts";
 import { decodeIntroduction, encodeIntroduction, type Introduction } from "../../net/introduction.ts";
 import type { WorkerEndpoint } from "../../protocol/route.ts";
+import { Challenges } from "./challenges.ts";
 
 export interface IntroductionsOptions {
   /** Undefined: the cluster gave none, and nobody is introduced to anybody. */
@@ -22,7 +23,8 @@ export interface IntroductionsOptions {
 
 interface Peer {
   readonly address: string;
-  readonly nonce: string;
+  /** Another one after each welcome: an answer to an earlier one means nothing. */
+  nonce: string;
   isReachable: boolean;
   isWelcome: boolean;
   /** Since the last welcome. */
@@ -32,6 +34,11 @@ interface Peer {
   sentAt: number;
   nextAt: number;
 }
+
+/** What is sent with who we are. */
+type Spoken =
+  | Omit<Extract<Introduction, { kind: "introduction" }>, "endpoint">
+  | Omit<Extract<Introduction, { kind: "proof" }>, "endpoint">;
 
 /** A worker whose agent does not answer has maybe known us for long: packets are tried. */
 const GIVE_UP_MS = 500;
@@ -44,10 +51,12 @@ const IDLE_MS = 3_600_000;
 export class Introductions {
   readonly #options: IntroductionsOptions;
   readonly #peers = new Map<string, Peer>();
+  readonly #challenges: Challenges;
   #wake: (() => void) | undefined;
 
   constructor(options: IntroductionsOptions) {
     this.#options = options;
+    this.#challenges = new Challenges(options.clock);
   }
 
   /** @param known the workers among these that took our packets in an earlier run */
@@ -61,7 +70,7 @@ export class Introductions {
       const isReachable = (before?.isReachable ?? known.has(id)) || this.#options.key() === undefined;
       this.#peers.set(id, {
         ...{ address, isReachable, isWelcome: false, tries: 0, since: now, sentAt: now, nextAt: now },
-        nonce: randomBytes(8).toString("hex"),
+        nonce: "",
       });
     }
     this.#wake?.();
@@ -90,10 +99,15 @@ export class Introductions {
   receive(bytes: Buffer, source: string): void {
     const key = this.#options.key();
     const message = key === undefined ? undefined : decodeIntroduction(bytes, key);
-    if (message?.kind === "introduction") void this.#welcome(message, source);
-    if (message?.kind !== "welcome") return;
+    if (message?.kind === "introduction") this.#challenge(message, source);
+    if (message?.kind === "proof") void this.#welcome(message, source);
+    if (message?.kind !== "welcome" && message?.kind !== "challenge") return;
     for (const [id, peer] of this.#peers) {
       if (peer.nonce !== message.nonce || peer.address !== source) continue;
+      if (message.kind === "challenge") {
+        this.#send({ kind: "proof", nonce: peer.nonce, cookie: message.cookie }, peer);
+        continue;
+      }
       const nextAt = this.#options.clock.monotonic() + jitter(STEADY_MS);
       Object.assign(peer, { isWelcome: true, tries: 0, nextAt });
       this.#reached(id, peer);
@@ -118,11 +132,8 @@ export class Introductions {
   #attend(id: string, peer: Peer, now: number): void {
     if (!peer.isReachable && now - peer.since >= GIVE_UP_MS) this.#reached(id, peer);
     if (peer.nextAt > now) return;
-    const { key, self, send } = this.#options;
-    const [secret, endpoint] = [key(), self()];
-    const message = { kind: "introduction", nonce: peer.nonce, endpoint: endpoint! } as const;
-    const bytes = secret !== undefined && endpoint ? encodeIntroduction(message, secret) : undefined;
-    if (bytes) send(bytes, peer.address);
+    if (peer.tries === 0) peer.nonce = randomBytes(8).toString("hex");
+    this.#send({ kind: "introduction", nonce: peer.nonce }, peer);
     peer.tries += 1;
     peer.sentAt = now;
     peer.nextAt = now + (peer.isWelcome ? jitter(STEADY_MS) : backoffMs(peer.tries, AGAIN));
@@ -134,10 +145,29 @@ export class Introductions {
     this.#options.onReachable(id);
   }
 
-  /** Only from the address that it names: what is signed may have been recorded. */
-  async #welcome({ nonce, endpoint }: Extract<Introduction, { kind: "introduction" }>, source: string): Promise<void> {
-    const { key, self, send, onIntroduced, log } = this.#options;
-    if (endpoint.address !== source || endpoint.id === self()?.id) return;
+  #send(message: Spoken, { address }: Peer): void {
+    const { key, self, send } = this.#options;
+    const [secret, endpoint] = [key(), self()];
+    const bytes = secret !== undefined && endpoint ? encodeIntroduction({ ...message, endpoint }, secret) : undefined;
+    if (bytes) send(bytes, address);
+  }
+
+  #isFromItself({ address, id }: WorkerEndpoint, source: string): boolean {
+    return address === source && id !== this.#options.self()?.id;
+  }
+
+  #challenge({ nonce, endpoint }: Extract<Introduction, { kind: "introduction" }>, source: string): void {
+    const { key, send } = this.#options;
+    if (!this.#isFromItself(endpoint, source)) return;
+    const cookie = this.#challenges.cookieFor(source, nonce);
+    const bytes = encodeIntroduction({ kind: "challenge", nonce, cookie }, key() ?? "");
+    if (bytes) send(bytes, source);
+  }
+
+  async #welcome({ nonce, cookie, endpoint }: Extract<Introduction, { kind: "proof" }>, source: string): Promise<void> {
+    const { key, send, onIntroduced, log } = this.#options;
+    if (!this.#isFromItself(endpoint, source)) return;
+    if (!this.#challenges.accepts({ workerId: endpoint.id, source, nonce, cookie })) return;
     try {
       await onIntroduced(endpoint);
       const bytes = encodeIntroduction({ kind: "welcome", nonce }, key() ?? "");

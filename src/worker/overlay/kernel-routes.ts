@@ -1,4 +1,5 @@
 /** Brings what the tables say, corrected by what this worker knows better, into the kernel. */
+import { contains, parseAddress, parseSubnet } from "../../addressing/subnet.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Overlay, Routes } from "../../net/overlay.ts";
@@ -28,8 +29,11 @@ export interface KernelRoutesOptions {
   readonly log: Logger;
 }
 
-/** Longer than most instances need to end after they were told to: what they are still answering shall get through. */
-const FLUSH_AFTER_MS = 12_000;
+/**
+ * Longer than most instances need to end once traffic goes elsewhere, also by a move, which leaves them a while: what they are
+ * still answering shall get through.
+ */
+const FLUSH_AFTER_MS = 15_000;
 /** Measurements move traffic at most this often. */
 const MEASURED_MS = 1000;
 /** With so many answers missing in a row nothing is known of the distance. */
@@ -136,7 +140,8 @@ export class KernelRoutes {
     const own = this.#options.own();
     for (const [instanceId, { serviceId, ...now }] of own) {
       const before = this.#own.get(instanceId);
-      if (before?.sandbox !== now.sandbox || before?.address !== now.address) this.#dirty.add(serviceId);
+      const isSame = before?.sandbox === now.sandbox && before?.address === now.address;
+      if (!isSame || before?.isStandby !== now.isStandby) this.#dirty.add(serviceId);
     }
     for (const [instanceId, { serviceId }] of this.#own) if (!own.has(instanceId)) this.#dirty.add(serviceId);
     this.#own = own;
@@ -156,6 +161,7 @@ export class KernelRoutes {
   #compile(): void {
     const { tables, selfId, isDesired, isUnsure, introductions, clock } = this.#options;
     const own = Map.groupBy(this.#own.values(), ({ serviceId }) => serviceId);
+    const isOwn = (sandbox: string) => [...this.#own.values()].some((one) => one.sandbox === sandbox);
     const context = {
       ...{ selfId: selfId(), isDesired, isUnsure },
       isReachable: (id: string) => introductions.isReachable(id),
@@ -164,7 +170,10 @@ export class KernelRoutes {
     for (const serviceId of this.#dirty) {
       const table = tables().get(serviceId);
       const lost = this.#compiler.update(serviceId, table, { ...context, own: own.get(serviceId) ?? [] });
-      for (const sandbox of lost) this.#flushAt.set(sandbox, clock.monotonic() + FLUSH_AFTER_MS);
+      for (const sandbox of lost) {
+        // One's own, which has moved away, is flushed when it ends; its address may be another's by then.
+        if (!isOwn(sandbox)) this.#flushAt.set(sandbox, clock.monotonic() + FLUSH_AFTER_MS);
+      }
     }
     this.#dirty.clear();
   }
@@ -188,8 +197,8 @@ export class KernelRoutes {
         ids.add(id);
       }
     }
-    for (const id of this.#peers.keys()) {
-      if (ids.has(id)) continue;
+    for (const [id, { subnets }] of this.#peers) {
+      if (ids.has(id) || this.#isAnswering(subnets)) continue;
       this.#peers.delete(id);
       for (const source of Object.keys(sources)) this.#heard.delete(`${source} ${id}`);
     }
@@ -199,6 +208,16 @@ export class KernelRoutes {
     }
     const addresses = this.peers.flatMap(({ address, subnets }) => [address, ...subnets.map(gatewayOf)]);
     this.#peerAddresses = new Set(addresses);
+  }
+
+  /** Connections to an instance that is gone from there may go on: its packets must still be taken. */
+  #isAnswering(subnets: readonly string[]): boolean {
+    if (this.#flushAt.size === 0) return false;
+    const ranges = subnets.map(parseSubnet);
+    return [...this.#flushAt.keys()].some((sandbox) => {
+      const address = parseAddress(sandbox)!;
+      return ranges.some((range) => contains(range, address));
+    });
   }
 
   async #flush(): Promise<number> {

@@ -29,17 +29,18 @@ export class Misses {
     this.#stopping.abort();
   }
 
-  miss(address: string): void {
-    this.#resolve(address).catch((error: unknown) => {
+  /** @param source whose packets they are */
+  miss(address: string, source: string): void {
+    this.#resolve(address, source).catch((error: unknown) => {
       if (!this.#stopping.signal.aborted)
         this.#options.log.debug({ address, reason: describeError(error) }, "address not resolved");
     });
   }
 
-  async #resolve(address: string): Promise<void> {
+  async #resolve(address: string, source: string): Promise<void> {
     const { routes, overlay, onResolved } = this.#options;
     const key = interestIn.address(address);
-    if (routes.want(key) === "asked") await routes.settled(key, deadline(HELD_MS, this.#stopping.signal));
+    if (routes.want(key, source) === "asked") await routes.settled(key, deadline(HELD_MS, this.#stopping.signal));
     if (routes.byAddress(address)) onResolved(address);
     else await overlay.refuse(address);
   }

@@ -41,6 +41,22 @@ test("what a worker knows of its own instances goes before what the table says",
     ["ends", [own({ number: 0 })], [undefined, "10.18.1.3", "10.18.1.4"]],
     ["has moved here", [own({ number: 1, sandbox: "10.18.9.3" })], ["10.18.9.2", "10.18.9.3", "10.18.1.4"]],
     ["is about to move here", [own({ number: 1 })], ["10.18.9.2", "10.18.1.3", "10.18.1.4"]],
+    [
+      "is on standby, until the table says that traffic comes here",
+      [own({ number: 1, sandbox: "10.18.9.3", isStandby: true })],
+      ["10.18.9.2", "10.18.1.3", "10.18.1.4"],
+    ],
+    [
+      "is on standby, until the table says that traffic goes elsewhere",
+      [own({ number: 0, sandbox: "10.18.9.2", isStandby: true })],
+      ["10.18.9.2", "10.18.1.3", "10.18.1.4"],
+    ],
+    [
+      "is on standby, and in no table",
+      [own({ number: 3, sandbox: "10.18.9.4", isStandby: true })],
+      ["10.18.9.2", "10.18.1.3", "10.18.1.4"],
+    ],
+    ["ends on standby", [own({ number: 1, isStandby: true })], ["10.18.9.2", "10.18.1.3", "10.18.1.4"]],
     ["is new", [own({ number: 3, sandbox: "10.18.9.4" })], ["10.18.9.2", "10.18.1.3", "10.18.1.4", "10.18.9.4"]],
     ["is new, and not ready", [own({ number: 3 })], ["10.18.9.2", "10.18.1.3", "10.18.1.4"]],
   ];
@@ -80,6 +96,34 @@ test("an instance on a worker that does not know us yet gets no packets, and if 
   assert.deepEqual(sandboxes(compiled({}, idle)), [undefined, undefined, undefined]);
   assert.equal(compiled({ isUnsure: () => true }, idle).routes, undefined, "nobody has looked yet");
   assert.deepEqual(sandboxes(compiled({ isUnsure: () => true })), sandboxes(compiled()));
+});
+
+test("an instance that moves to a worker that does not know us yet is reached where it was until then", () => {
+  const [first, ...others] = web.instances;
+  const next = { id: "next", address: "192.0.2.99", subnets: ["10.18.99.0/26"] };
+  const live = { sandbox: "10.18.99.2", workerId: next.id };
+  const table = { ...web, instances: [{ ...first!, live }, ...others], workers: [...web.workers, next] };
+  const isReachable = (id: string) => id !== next.id;
+  const before = compiled();
+  const meanwhile = compiled({ isReachable }, table, before as never);
+  assert.equal(meanwhile.routes, before.routes);
+  assert.equal(meanwhile.isPartial, true);
+  const alone = { ...table, instances: [{ ...first!, live }], workers: [next] };
+  const from = compiled({}, { ...web, instances: [first!] });
+  const still = compiled({ isReachable }, alone, from as never);
+  assert.deepEqual(sandboxes(still), [first!.live!.sandbox]);
+  assert.deepEqual(still.workers.map(({ id }) => id).sort(), [first!.live!.workerId, next.id].sort());
+  assert.deepEqual(lostSandboxes(from, still), []);
+  const then = compiled({}, alone, still as never);
+  assert.deepEqual([sandboxes(then), then.workers], [[live.sandbox], [next]]);
+  assert.deepEqual(lostSandboxes(still, then), [first!.live!.sandbox]);
+
+  const here = own({ number: 0, sandbox: "10.18.9.2" });
+  const standby = { ...here, isStandby: true };
+  const mine = compiled({ own: [here] }, alone);
+  assert.deepEqual(sandboxes(compiled({ own: [standby], isReachable }, alone, mine as never)), ["10.18.9.2"]);
+  const ended = { ...standby, sandbox: undefined };
+  assert.equal(compiled({ own: [ended], isReachable }, alone, mine as never).routes, undefined, "packets wait");
 });
 
 test("connections are forgotten with an instance that is gone or elsewhere, not with one that is not ready", () => {
@@ -146,11 +190,11 @@ test("a subnet set by hand goes before those that the cluster gave", () => {
     ...{ workerId: "w", mqttPort: 10003, clusterHosts: ["192.0.2.9"], callers: [], closed: [] },
     network: { serviceRange: "10.31.0.0/16", subnets: ["10.18.0.64/26"] },
   };
-  const fixed = { subnet: undefined, joinPort: 10100 };
+  const fixed = { subnet: undefined, joinPort: 10100, guardPorts: [10000] };
   assert.deepEqual(settingsOf(place, fixed), {
     ...{ subnets: ["10.18.0.64/26"], serviceRange: "10.31.0.0/16", address: undefined },
     nameServer: "10.18.0.65",
-    ...{ guardedPorts: [10003, 10100], guardedHosts: ["192.0.2.9"] },
+    ...{ guardedPorts: [10000, 10003, 10100], guardedHosts: ["192.0.2.9"] },
   });
   assert.deepEqual(settingsOf(place, { ...fixed, subnet: "10.20.0.0/24" }).subnets, ["10.20.0.0/24"]);
   assert.equal(endpointOf(undefined, { ...fixed, subnet: "10.20.0.0/24" }), undefined);
@@ -178,6 +222,12 @@ test("introductions are read only when they are signed with the key, and whole",
   const answer = encodeIntroduction(welcome, "key")!;
   assert.deepEqual(decodeIntroduction(answer, "key"), welcome);
   assert.ok(answer.length < bytes.length, "an answer never amplifies");
+  const challenge = { kind: "challenge", nonce: "0011223344556677", cookie: "8899aabbccddeeff" } as const;
+  const asked = encodeIntroduction(challenge, "key")!;
+  assert.deepEqual(decodeIntroduction(asked, "key"), challenge);
+  assert.ok(asked.length < bytes.length, "an answer never amplifies");
+  const proof = { ...challenge, kind: "proof", endpoint } as const;
+  assert.deepEqual(decodeIntroduction(encodeIntroduction(proof, "key")!, "key"), proof);
   const wide = { ...endpoint, subnets: Array(100).fill("10.18.100.192/26") };
   assert.equal(encodeIntroduction({ ...hello, endpoint: wide }, "key"), undefined);
 });

@@ -12,6 +12,8 @@ export interface OwnInstance {
   readonly address: string | undefined;
   /** Sandbox address while it takes traffic. */
   readonly sandbox: string | undefined;
+  /** It could take traffic, but another worker's does as long as it moves: only the table tells since when, or until when. */
+  readonly isStandby?: boolean;
 }
 
 export interface OwnState {
@@ -36,6 +38,7 @@ export function ownInstances({ desired, records, sandboxes, readinessOf }: OwnSt
       ...{ serviceId, number: Number(number) },
       address: instance?.network?.instanceAddress,
       sandbox: (takesTraffic && addresses.get(instanceId)) || undefined,
+      ...(instance?.standby ? { isStandby: true } : {}),
     });
   }
   return own;

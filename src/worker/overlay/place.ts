@@ -25,6 +25,8 @@ export type Place = z.infer<typeof Place>;
 export interface FixedPlace {
   readonly subnet: string | undefined;
   readonly joinPort: number;
+  /** Ports of the control plane besides those that the cluster tells of: the root's. */
+  readonly guardPorts: readonly number[];
 }
 
 export function subnetsOf(place: Place | undefined, { subnet }: FixedPlace): readonly string[] {
@@ -32,7 +34,7 @@ export function subnetsOf(place: Place | undefined, { subnet }: FixedPlace): rea
 }
 
 export function settingsOf(place: Place | undefined, fixed: FixedPlace): OverlaySettings {
-  const ports = [fixed.joinPort, ...(place ? [place.mqttPort] : [])];
+  const ports = [...fixed.guardPorts, fixed.joinPort, ...(place ? [place.mqttPort] : [])];
   const subnets = subnetsOf(place, fixed);
   const [first] = subnets;
   return {

@@ -29,14 +29,21 @@ export interface CompiledService {
   readonly closestNumber: number | undefined;
   /** There are, or may be, live instances that cannot be reached yet. */
   readonly isPartial: boolean;
+  /** Where traffic goes, by instance number. */
+  readonly targets: ReadonlyMap<number, Target>;
   /** Other workers that have live instances. */
   readonly workers: readonly WorkerEndpoint[];
+}
+
+interface Target {
+  readonly sandbox: string;
+  readonly workerId: string;
 }
 
 interface Member {
   readonly number: number;
   readonly address: string;
-  readonly live: { readonly sandbox: string; readonly workerId: string } | undefined;
+  readonly live: Target | undefined;
 }
 
 export function compileService(
@@ -44,31 +51,50 @@ export function compileService(
   context: RouteContext,
   before: CompiledService | undefined,
 ): CompiledService {
-  const { selfId, isReachable, isUnsure, rttMs } = context;
+  const { selfId, isUnsure, rttMs } = context;
   const members = membersOf(table, context);
-  const isHeld = ({ live }: Member) => live !== undefined && live.workerId !== selfId && !isReachable(live.workerId);
-  const live = members.flatMap((member) =>
-    member.live && !isHeld(member) ? { number: member.number, ...member.live } : [],
-  );
-  const isPartial = members.some(isHeld) || isUnsure(table.serviceId);
-  const workers = table.workers.filter(({ id }) => id !== selfId);
+  const targets = targetsOf(members, context, before);
+  const live = [...targets].map(([number, target]) => ({ number, ...target }));
+  const isPartial = members.some((member) => isHeld(member, context)) || isUnsure(table.serviceId);
+  const named = new Set(table.workers.map(({ id }) => id));
+  const isLeft = ({ id }: WorkerEndpoint) => !named.has(id) && live.some(({ workerId }) => workerId === id);
+  const workers = [...table.workers.filter(({ id }) => id !== selfId), ...(before?.workers.filter(isLeft) ?? [])];
   const chosen = chooseClosest({ candidates: live, selfId, rttMs, current: before?.closestNumber });
   const closest = live.find(({ number }) => number === chosen?.number);
   const routes: ServiceRoutes = {
     ...{ id: table.serviceId, roundRobin: table.roundRobin, closest: table.closest },
     closestTarget: closest?.sandbox,
     instances: members.map(
-      (member): InstanceRoute => ({
-        address: member.address,
-        sandbox: isHeld(member) ? undefined : member.live?.sandbox,
-      }),
+      ({ number, address }): InstanceRoute => ({ address, sandbox: targets.get(number)?.sandbox }),
     ),
   };
   return {
     routes: isPartial && live.length === 0 ? undefined : keep(before?.routes, routes),
     closestNumber: closest?.number,
-    ...{ isPartial, workers },
+    ...{ isPartial, targets, workers },
   };
+}
+
+function isHeld({ live }: Member, { selfId, isReachable }: RouteContext): boolean {
+  return live !== undefined && live.workerId !== selfId && !isReachable(live.workerId);
+}
+
+/** What has moved to where it cannot be reached yet still is where it was, for that long. */
+function targetsOf(
+  members: readonly Member[],
+  context: RouteContext,
+  before: CompiledService | undefined,
+): Map<number, Target> {
+  const { selfId, own, isReachable } = context;
+  const isThere = ({ sandbox, workerId }: Target) =>
+    workerId === selfId ? own.some((one) => one.sandbox === sandbox) : isReachable(workerId);
+  return new Map(
+    members.flatMap((member): [number, Target][] => {
+      const last = before?.targets.get(member.number);
+      const target = isHeld(member, context) ? last && isThere(last) && last : member.live;
+      return target ? [[member.number, target]] : [];
+    }),
+  );
 }
 
 /** The table's instances, corrected by what this worker knows of its own. */
@@ -77,14 +103,17 @@ function membersOf(table: ServiceRoute, { selfId, own, isDesired }: RouteContext
   const known = table.instances.map(({ number, address, live }): Member => {
     const here = ownByNumber.get(number);
     ownByNumber.delete(number);
-    if (here?.sandbox !== undefined) return { number, address, live: { sandbox: here.sandbox, workerId: selfId } };
+    if (here?.sandbox !== undefined) {
+      return { number, address, live: here.isStandby ? live : { sandbox: here.sandbox, workerId: selfId } };
+    }
     // An instance that moves is live elsewhere until it is here.
     const isOver = live?.workerId === selfId && (here || !isDesired(`${table.serviceId}-${number}`));
     return { number, address, live: isOver ? undefined : live };
   });
-  const added = [...ownByNumber.values()].flatMap(({ number, address, sandbox }): Member[] =>
-    address !== undefined && sandbox !== undefined ? [{ number, address, live: { sandbox, workerId: selfId } }] : [],
-  );
+  const added = [...ownByNumber.values()].flatMap(({ number, address, sandbox, isStandby }): Member[] => {
+    if (address === undefined || sandbox === undefined || isStandby) return [];
+    return [{ number, address, live: { sandbox, workerId: selfId } }];
+  });
   return [...known, ...added].toSorted((left, right) => left.number - right.number);
 }
 

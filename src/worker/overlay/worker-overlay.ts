@@ -172,7 +172,7 @@ export class WorkerOverlay implements InstanceOverlay, EngineOverlay {
 
   /** What an earlier run knew gets into the kernel's first transaction. To be called before anything else happens. */
   async open(): Promise<void> {
-    this.#options.overlay.onMiss((address) => this.#misses.miss(address));
+    this.#options.overlay.onMiss((address, source) => this.#misses.miss(address, source));
     await this.place.restore();
     this.#paths.restore(this.place.current?.closed ?? []);
     const stored = await this.#routesFile.read();

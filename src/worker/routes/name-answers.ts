@@ -21,7 +21,7 @@ export function createNameAnswers(options: NameAnswersOptions): DnsServerOptions
     const resolution = resolveName(question, routes);
     if (resolution.kind !== "unknown") return toAnswer(resolution, routes);
     const key = "jobName" in resolution ? interestIn.name(resolution.jobName) : interestIn.address(resolution.address);
-    if (routes.want(key) === "asked") {
+    if (routes.want(key, source) === "asked") {
       try {
         await routes.settled(key, deadline(timeoutMs, signal));
       } catch {

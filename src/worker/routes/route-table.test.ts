@@ -159,6 +159,16 @@ test("an application without instances here goes when it is unused; a new instan
   assert.equal(table.tables.size, 0);
 });
 
+test("an application that came and went before the cluster was told is withdrawn: its assignment was an interest", async () => {
+  const { clock, table } = setUp();
+  table.connected();
+  table.keepApplications([APPLICATION]);
+  table.keepApplications([]);
+  await clock.advance(400_000);
+  table.expire();
+  assert.deepEqual(table.takeChanges(), { full: false, add: [], remove: [application] });
+});
+
 test("a flood of unknown addresses asks no more than 256 questions, and they are given up after 10 s", async () => {
   const { clock, table } = setUp();
   table.connected();
@@ -183,6 +193,28 @@ test("a flood of unknown addresses asks no more than 256 questions, and they are
   assert.equal(table.want(interestIn.address("10.30.255.1")), "asked");
 });
 
+test("questions of a sandbox that floods us give way to those of others, also while the cluster is away", async () => {
+  const { table } = setUp();
+  table.connected();
+  const flood = (third: number) => {
+    for (let n = 0; n < 300; n++) table.want(interestIn.address(`10.30.${third + (n >> 8)}.${n & 255}`), "10.18.0.2");
+  };
+  flood(10);
+  const [first, second] = [interestIn.address("10.30.10.0"), interestIn.address("10.30.10.1")];
+  const given = table.settled(first, new AbortController().signal);
+  assert.equal(table.want(interestIn.name("a.b.c.d"), "10.18.0.3"), "asked");
+  await given;
+  assert.equal(table.takeChanges()?.add.includes(first), false, "the oldest question is not asked any more");
+  assert.equal(table.want(interestIn.name("b.b.c.d"), "10.18.0.3"), "asked");
+  assert.deepEqual(table.takeChanges(), { full: false, add: [interestIn.name("b.b.c.d")], remove: [second] });
+  // Nobody takes the changes now.
+  for (let n = 0; n < 100; n++) {
+    for (const asker of ["10.18.0.4", "10.18.0.5"]) table.want(interestIn.name(`s${n}.${asker}.c.d`), asker);
+    flood(20 + n);
+  }
+  assert.ok(table.connected().add.length <= 512, "what waits for the cluster is bounded");
+});
+
 test("whatever happens, the cluster is told exactly the keys that are wanted, and only covered tables are kept", () => {
   const keys = [missed, interestIn.name(serviceRoute(2).jobName), interestIn.address("10.30.3.1"), application];
   const event = fc.oneof(
@@ -201,7 +233,7 @@ test("whatever happens, the cluster is told exactly the keys that are wanted, an
         if (interest?.full) told.clear();
         for (const key of interest?.add ?? []) told.add(key);
         for (const key of interest?.remove ?? []) {
-          assert.ok(told.delete(key), "only what was told is withdrawn");
+          assert.ok(told.delete(key) || key === application, "only what was told, or assigned, is withdrawn");
           answers.delete(key);
         }
       };

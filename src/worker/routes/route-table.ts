@@ -3,6 +3,7 @@
  * some interest stands for its service. No input or output; the owner sends what `connected` and `takeChanges` give, in order.
  */
 import type { Clock } from "../../base/clock.ts";
+import { FairShare } from "../../base/fair-share.ts";
 import {
   type Interest,
   type InterestKey,
@@ -34,8 +35,9 @@ const UNUSED_MS = 5 * 60_000;
 /** Unanswered questions that nobody repeats. */
 const ABANDONED_MS = 10_000;
 const REFUSED_MS = 5000;
-/** Packets to random addresses must cost neither memory nor messages without end. */
-const MAX_UNANSWERED = 256;
+/** Packets to random addresses must cost neither memory nor messages without end, nor keep the questions of other sandboxes out. */
+const UNANSWERED = { max: 256, share: 256, beyond: "refuse" } as const;
+const NOBODY = "";
 const MAX_REFUSED = 4096;
 
 export class RouteTable {
@@ -52,7 +54,7 @@ export class RouteTable {
   #told = new Set<InterestKey>();
   /** Services whose table came on this connection: from now on only newer generations count. */
   readonly #fresh = new Set<string>();
-  #unanswered = 0;
+  readonly #unanswered = new FairShare<InterestKey>(UNANSWERED);
 
   constructor(options: RouteTableOptions) {
     this.#options = options;
@@ -79,8 +81,9 @@ export class RouteTable {
   /**
    * Somebody needs what the key stands for. `known`: look it up. `refused`: it stands for nothing, or too much is being asked.
    * `asked`: the answer will come, see `settled`.
+   * @param asker address of the sandbox for which it is
    */
-  want(key: InterestKey): "known" | "refused" | "asked" {
+  want(key: InterestKey, asker = NOBODY): "known" | "refused" | "asked" {
     const now = this.#options.clock.monotonic();
     const serviceId = this.#lookUp(key);
     if (serviceId !== undefined) this.#usedAt.set(serviceId, now);
@@ -92,7 +95,7 @@ export class RouteTable {
       return serviceId !== undefined || this.#isSettled(entry) ? "known" : "asked";
     }
     if (serviceId !== undefined) return "known";
-    if (this.isRefused(key) || this.#unanswered >= MAX_UNANSWERED) return "refused";
+    if (this.isRefused(key) || !this.#count(key, asker)) return "refused";
     this.#add(key, { isDesired: false, usedAt: now, answer: undefined, isDropped: false });
     return "asked";
   }
@@ -127,7 +130,7 @@ export class RouteTable {
     const now = this.#options.clock.monotonic();
     for (const [key, entry] of this.#entries) {
       if (!entry.isDesired || desired.has(key)) continue;
-      this.#replace(entry, () => {
+      this.#replace(key, entry, () => {
         entry.isDesired = false;
         entry.usedAt = now;
       });
@@ -135,7 +138,7 @@ export class RouteTable {
     for (const key of desired) {
       const entry = this.#entries.get(key);
       if (entry) {
-        this.#replace(entry, () => {
+        this.#replace(key, entry, () => {
           entry.isDesired = true;
         });
         this.#keep(entry);
@@ -174,7 +177,8 @@ export class RouteTable {
   /** What the cluster must be told now; it counts as told. After a failure to send it, begin again with `connected`. */
   takeChanges(): Interest | undefined {
     const add = [...this.#entries].flatMap(([key, { isDropped }]) => (isDropped || this.#told.has(key) ? [] : [key]));
-    const remove = this.#forgetDropped().filter((key) => this.#told.delete(key));
+    // An assignment was an interest in its application, told or not.
+    const remove = this.#forgetDropped().filter((key) => this.#told.delete(key) || key.startsWith("application:"));
     for (const key of add) this.#told.add(key);
     return add.length + remove.length > 0 ? { full: false, add, remove } : undefined;
   }
@@ -214,8 +218,18 @@ export class RouteTable {
 
   #add(key: InterestKey, entry: Entry): void {
     this.#entries.set(key, entry);
-    this.#unanswered += weight(entry);
     this.#options.onInterest();
+  }
+
+  /** False: too much is being asked. */
+  #count(key: InterestKey, asker: string): boolean {
+    const { isAdmitted, evicted } = this.#unanswered.add(asker, key);
+    const entry = evicted && this.#entries.get(evicted);
+    if (!entry) return isAdmitted;
+    if (this.#told.has(evicted)) this.#drop(entry);
+    else this.#entries.delete(evicted);
+    for (const resolve of this.#waiting.get(evicted) ?? []) resolve();
+    return isAdmitted;
   }
 
   /** Wanted again before the cluster was told otherwise. */
@@ -230,10 +244,11 @@ export class RouteTable {
     this.#options.onInterest();
   }
 
-  #replace(entry: Entry, change: () => void): void {
-    this.#unanswered -= weight(entry);
+  #replace(key: InterestKey, entry: Entry, change: () => void): void {
+    const before = isQuestion(entry);
     change();
-    this.#unanswered += weight(entry);
+    if (!isQuestion(entry)) this.#unanswered.delete(key);
+    else if (!before) this.#count(key, NOBODY);
   }
 
   #lastUse({ usedAt, answer = [] }: Entry): number {
@@ -248,7 +263,7 @@ export class RouteTable {
     const entry = this.#entries.get(key);
     if (!entry) return;
     const before = entry.answer ?? [];
-    this.#replace(entry, () => {
+    this.#replace(key, entry, () => {
       entry.answer = [...serviceIds];
     });
     for (const serviceId of serviceIds) {
@@ -311,7 +326,7 @@ export class RouteTable {
     const dropped = [...this.#entries].filter(([, { isDropped }]) => isDropped);
     for (const [key, entry] of dropped) {
       this.#entries.delete(key);
-      this.#unanswered -= weight(entry);
+      this.#unanswered.delete(key);
       this.#uncover(key, entry.answer ?? [], changed);
     }
     this.#wake();
@@ -327,7 +342,7 @@ export class RouteTable {
   }
 }
 
-/** What an entry adds to the number of questions that a stranger's packets may ask at once. */
-function weight({ isDesired, answer }: Entry): number {
-  return !isDesired && answer === undefined ? 1 : 0;
+/** Of those of which only so many may be asked at once. */
+function isQuestion({ isDesired, answer }: Entry): boolean {
+  return !isDesired && answer === undefined;
 }
