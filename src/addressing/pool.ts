@@ -31,8 +31,12 @@ export function nextPiece(pool: Pool, { isTaken, cursor, rested }: Book): number
 
 /** True when a piece may be given out at all; service addresses ending in 0 or 255 confuse too many programs. */
 export function isUsable({ ranges, pieceSize }: Pool, piece: number): boolean {
-  if (pieceSize === 1 && (piece % 256 === 0 || piece % 256 === 255)) return false;
+  if (!isPlain(pieceSize, piece)) return false;
   return ranges.some(({ base, prefix }) => piece >= base && piece + pieceSize <= base + sizeOf({ base, prefix }));
+}
+
+function isPlain(pieceSize: number, piece: number): boolean {
+  return pieceSize !== 1 || (piece % 256 !== 0 && piece % 256 !== 255);
 }
 
 function* piecesAfter(pool: Pool, cursor: number | undefined): Generator<number, void, void> {
@@ -44,7 +48,7 @@ function* piecesAfter(pool: Pool, cursor: number | undefined): Generator<number,
     if (index < current) continue;
     const first = index === current ? cursor! + pieceSize : range.base;
     for (let piece = first; piece + pieceSize <= range.base + sizeOf(range); piece += pieceSize) {
-      if (isUsable(pool, piece)) yield piece;
+      if (isPlain(pieceSize, piece)) yield piece;
     }
   }
 }

@@ -1,5 +1,5 @@
 /** Lets workers into the cluster: identity is the key, the first time a join token vouches for it. */
-import type { Clock } from "../base/clock.ts";
+import { type Clock, steady } from "../base/clock.ts";
 import { AppError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { secretDigest, secretToken } from "../base/random.ts";
@@ -19,19 +19,23 @@ export interface AdmissionOptions {
 }
 
 export const JOIN_TOKEN_MS = 15 * 60_000;
+const REMEDY = `make one with "oak worker token" on the cluster's machine, good for one worker and 15 minutes, and give it as OAK_JOIN_TOKEN or in joinTokenFile`;
 
 export class Admission {
   readonly #options: AdmissionOptions;
+  /** A machine without a battery for its clock sets it while a token waits: that must not end the token. */
+  readonly #tokenClock: Pick<Clock, "now">;
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
+    this.#tokenClock = steady(options.clock);
   }
 
   /** A token that lets one new worker in. */
   issueToken(): { readonly token: string; readonly expiresAt: number } {
-    const { store, clock } = this.#options;
+    const { store } = this.#options;
     const token = secretToken();
-    const now = clock.now();
+    const now = this.#tokenClock.now();
     store.write(() => store.addToken(secretDigest(token), now + JOIN_TOKEN_MS, now));
     return { token, expiresAt: now + JOIN_TOKEN_MS };
   }
@@ -51,7 +55,7 @@ export class Admission {
       return state.worker(known.id)!;
     }
     if (joinToken === undefined)
-      throw new AppError("TOKEN_MISSING", "This cluster does not know this worker: a join token is needed once");
+      throw new AppError("TOKEN_MISSING", `This cluster does not know this worker: ${REMEDY}`);
     const worker = state.addWorker({ keyDigest, info }, () => this.#spendToken(joinToken, info.hostname));
     this.#options.log.info({ workerId: worker.id, hostname: worker.hostname }, "worker joined");
     return worker;
@@ -59,10 +63,12 @@ export class Admission {
 
   /** Part of a transaction, which an exception here undoes. */
   #spendToken(joinToken: string, hostname: string): void {
-    const { store, clock } = this.#options;
+    const { store } = this.#options;
     const expiresAt = store.takeToken(secretDigest(joinToken));
-    if (expiresAt === undefined) throw new AppError("TOKEN_INVALID", "The join token is unknown or already used");
-    if (expiresAt < clock.now()) throw new AppError("TOKEN_EXPIRED", "The join token has expired; issue another one");
+    if (expiresAt === undefined)
+      throw new AppError("TOKEN_INVALID", `The join token is unknown or already used: ${REMEDY}`);
+    if (expiresAt < this.#tokenClock.now())
+      throw new AppError("TOKEN_EXPIRED", `The join token has expired: ${REMEDY}`);
     this.#checkHostname(hostname);
   }
 

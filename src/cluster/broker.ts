@@ -10,6 +10,7 @@ import { AppError, hasCode } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { parseTopic, type WorkerTopic } from "../protocol/mqtt.ts";
 import { maySubscribe, publishRefusal } from "./access.ts";
+import { BrokerMemory } from "./broker-memory.ts";
 import { matchesDigest } from "./keys.ts";
 import { PacketMeter } from "./packet-meter.ts";
 
@@ -23,12 +24,15 @@ export interface BrokerOptions {
   readonly keyDigestOf: (workerId: string) => string | undefined;
   /** A worker wrote one of its topics. */
   readonly onMessage: (topic: WorkerTopic, payload: Buffer) => void;
+  /** A worker that has nothing to say says that it is there. */
+  readonly onPing: (workerId: string) => void;
   readonly log: Logger;
 }
 
 /** A full report of a thousand instances, each with the end of its output, stays below. */
 const MAX_PACKET_BYTES = 2 * 1024 * 1024;
-const MAX_CONNECTIONS = 4000;
+/** Workers, and strangers that have not said who they are. Each costs a file descriptor. */
+const MAX_CONNECTIONS = 20_000;
 /** The broker's own chatter on $SYS, which nobody reads. Four times this must fit a timer. */
 const CHATTER_MS = 500_000_000;
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -40,11 +44,13 @@ export class Broker {
   readonly #options: BrokerOptions;
   readonly #aedes: Aedes;
   readonly #clients = new Map<string, Client>();
+  readonly #clientsByAddress = new Map<string, Set<Client>>();
   #server: Server | undefined;
 
   constructor(options: BrokerOptions) {
     this.#options = options;
     this.#aedes = new Aedes({
+      persistence: new BrokerMemory(),
       heartbeatInterval: CHATTER_MS,
       connectTimeout: CONNECT_TIMEOUT_MS,
       drainTimeout: DRAIN_TIMEOUT_MS,
@@ -69,7 +75,8 @@ export class Broker {
         done();
       },
     });
-    this.#aedes.on("clientReady", (client) => this.#clients.set(client.id, client));
+    this.#aedes.on("clientReady", (client) => this.#note(client));
+    this.#aedes.on("ping", (_packet, client) => options.onPing(client.id));
     this.#aedes.on("clientDisconnect", (client) => {
       if (this.#clients.get(client.id) === client) this.#clients.delete(client.id);
     });
@@ -120,6 +127,11 @@ export class Broker {
     );
   }
 
+  /** Ids of the workers that are connected from the address. */
+  connectedFrom(address: string): ReadonlySet<string> {
+    return new Set([...(this.#clientsByAddress.get(address) ?? [])].map(({ id }) => id));
+  }
+
   /** Ends the worker's connection, if there is one; it may connect again. */
   disconnect(workerId: string): void {
     this.#clients.get(workerId)?.close();
@@ -130,6 +142,18 @@ export class Broker {
     const isClosed = new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
     await new Promise<void>((resolve) => this.#aedes.close(() => resolve()));
     await isClosed;
+  }
+
+  #note(client: Client): void {
+    this.#clients.set(client.id, client);
+    const socket = client.conn as Socket;
+    // Asked now: a socket that has ended does not know any more.
+    const address = (socket.remoteAddress ?? "").replace(/^::ffff:/, "");
+    const there = this.#clientsByAddress.get(address) ?? new Set();
+    this.#clientsByAddress.set(address, there.add(client));
+    socket.once("close", () => {
+      if (there.delete(client) && there.size === 0) this.#clientsByAddress.delete(address);
+    });
   }
 
   #publish(topic: string, payload: string, retain: boolean): Promise<void> {

@@ -4,7 +4,7 @@ import { containerId } from "../protocol/names.ts";
 import type { PlacementRequest, Position } from "../protocol/placement-request.ts";
 import { formatPort } from "../protocol/ports.ts";
 import type { Candidate, Quantities } from "../scheduler/candidate.ts";
-import { type Instance, isCompleted, type Withdrawal, type Worker } from "./model.ts";
+import { type Instance, isCompleted, isStandby, placementsOf, type Withdrawal, type Worker } from "./model.ts";
 
 interface Reserved {
   /** Who it is, in the words of a refusal. */
@@ -30,9 +30,11 @@ export function candidates({ workers, instances, withdrawals, livenessOf, positi
     else reserved.set(workerId, [{ holder, request }]);
   };
   for (const instance of instances) {
-    const { placement, assignment } = instance;
-    if (placement && !isCompleted(instance))
-      add(placement.workerId, containerId(assignment.jobName, assignment.instanceNumber), assignment.request);
+    const { jobName, instanceNumber, request } = instance.assignment;
+    for (const placement of placementsOf(instance)) {
+      if (isCompleted(instance) && !isStandby(instance, placement)) continue;
+      add(placement.workerId, containerId(jobName, instanceNumber), request);
+    }
   }
   for (const { workerId, instanceId, request } of withdrawals)
     add(workerId, `${instanceId}, which is leaving`, request);

@@ -6,7 +6,16 @@ import type { Clock } from "../base/clock.ts";
 import { objectId } from "../base/random.ts";
 import type { WorkerInfo } from "../protocol/capacity.ts";
 import type { Assignment, InstanceReport } from "../protocol/instance.ts";
-import { type Instance, isCompleted, type Withdrawal, type Worker } from "./model.ts";
+import {
+  type Instance,
+  isCompleted,
+  type Placed,
+  type Placement,
+  placementsOf,
+  type Withdrawal,
+  type Worker,
+} from "./model.ts";
+import { applyMove, withoutWorker } from "./moving.ts";
 import type { Step } from "./plan.ts";
 import { isNews, isStatusChange } from "./reports.ts";
 import { StateChange, withdrawalKey } from "./state-change.ts";
@@ -34,6 +43,8 @@ export class ClusterState {
   readonly #onChanged: ClusterStateOptions["onChanged"];
   readonly #workers = new Map<string, Worker>();
   readonly #instances = new Map<string, Instance>();
+  /** Ids of the instances that each worker has, or is to have. */
+  readonly #idsByWorker = new Map<string, Set<string>>();
   readonly #withdrawals = new Map<string, Withdrawal>();
   /** Reports not on disk yet: they are written together, a little later. */
   readonly #unsaved = new Set<string>();
@@ -46,8 +57,13 @@ export class ClusterState {
 
   load(): void {
     for (const worker of this.#store.workers()) this.#workers.set(worker.id, worker);
-    for (const stored of this.#store.instances()) {
-      this.#instances.set(stored.assignment.instanceId, { ...this.#fresh(stored.assignment), ...stored });
+    for (const { successor, predecessor, ...stored } of this.#store.instances()) {
+      this.#keep(stored.assignment.instanceId, {
+        ...this.#fresh(stored.assignment),
+        ...stored,
+        ...(successor ? { successor: { ...successor, ...this.#now() } } : {}),
+        ...(predecessor ? { predecessor: { ...predecessor, seenAt: this.#clock.monotonic() } } : {}),
+      });
     }
     for (const one of this.#store.withdrawals()) this.#withdrawals.set(withdrawalKey(one), one);
   }
@@ -72,13 +88,26 @@ export class ClusterState {
     return this.#instances.get(id);
   }
 
+  /** Those of which this worker is in charge. */
   instancesOn(workerId: string): Instance[] {
-    return this.instances.filter(({ placement }) => placement?.workerId === workerId);
+    return this.placedOn(workerId).flatMap(({ instance, placement }) =>
+      instance.placement === placement ? [instance] : [],
+    );
+  }
+
+  /** All that this worker is to have, also on standby. */
+  placedOn(workerId: string): Placed[] {
+    return [...(this.#idsByWorker.get(workerId) ?? [])].flatMap((id) => {
+      const instance = this.#instances.get(id)!;
+      const placement = placementsOf(instance).find((one) => one.workerId === workerId);
+      return placement ? [{ instance, placement }] : [];
+    });
   }
 
   /** The instance is placed on this worker, or not yet gone from it. */
   concerns(workerId: string, instanceId: string): boolean {
-    if (this.#instances.get(instanceId)?.placement?.workerId === workerId) return true;
+    const instance = this.#instances.get(instanceId);
+    if (instance && placementsOf(instance).some((one) => one.workerId === workerId)) return true;
     return this.withdrawals.some((one) => one.instanceId === instanceId && one.workerId === workerId);
   }
 
@@ -106,15 +135,10 @@ export class ClusterState {
     this.#write((change) => change.putWorker({ ...worker, manifestRevision: manifestRevision + 1 }));
   }
 
-  /** Its instances are without a placement then, and what it had reserved is forgotten. */
+  /** Its instances are without a placement then, but for those that were about to leave; what it had reserved is forgotten. */
   removeWorker(id: string): void {
     this.#write((change) => {
-      for (const instance of this.instancesOn(id)) {
-        // What has completed stays so, without a worker.
-        change.putInstance(
-          isCompleted(instance) ? { ...instance, placement: undefined } : this.#fresh(instance.assignment),
-        );
-      }
+      for (const { instance } of this.placedOn(id)) withoutWorker(change, instance, id, this.#now());
       change.removeWorker(id);
     });
   }
@@ -140,8 +164,8 @@ export class ClusterState {
           JSON.stringify(assignment) !== JSON.stringify(known.assignment)
         ) {
           // The worker is told nothing of the request, which changes when what it is to be near to moves.
-          if (known.placement && !isSameForWorker(assignment, known.assignment)) {
-            change.revise(known.placement.workerId);
+          if (!isSameForWorker(assignment, known.assignment)) {
+            for (const { workerId } of placementsOf(known)) change.revise(workerId);
           }
           change.putInstance({ ...known, assignment });
         }
@@ -162,8 +186,17 @@ export class ClusterState {
             change.putInstance({ ...this.#fresh(instance.assignment), tried });
             break;
           }
-          case "place":
-            change.place({ ...this.#fresh(instance.assignment), tried: instance.tried }, step.workerId);
+          case "place": {
+            const placement = change.reserve(step.workerId);
+            change.putInstance({ ...this.#fresh(instance.assignment), tried: instance.tried, placement });
+            break;
+          }
+          case "prepare":
+          case "switch":
+          case "abandon":
+          case "return":
+          case "retire":
+            applyMove(change, instance, step, { ...this.#now(), nameOf: this.#nameOf });
             break;
           case "wait":
           case "decline": {
@@ -177,23 +210,40 @@ export class ClusterState {
     });
   }
 
-  /** A worker's word about an instance; about another placement than the present one it means nothing. */
+  /** A worker's word about an instance; about a placement that is not its own, or not any more, it means nothing. */
   observe(workerId: string, report: InstanceReport): void {
     const known = this.#instances.get(report.instanceId);
-    const placement = known?.placement;
-    if (!known || placement?.workerId !== workerId || placement.number !== report.generation) return;
+    if (!known) return;
+    const { placement, successor, predecessor } = known;
+    const isAbout = (one: Placement | undefined) => one?.workerId === workerId && one.number === report.generation;
+    if (successor && isAbout(successor.placement)) {
+      const when = successor.report?.status === report.status ? {} : this.#now();
+      this.#noteOther({ ...known, successor: { ...successor, ...when, report } }, successor.report, report);
+      return;
+    }
+    if (predecessor && isAbout(predecessor.placement)) {
+      this.#noteOther({ ...known, predecessor: { ...predecessor, report } }, predecessor.report, report);
+      return;
+    }
+    if (!isAbout(placement)) return;
     // It never runs again, whatever is said later.
     if (isCompleted(known)) return;
     const news = isNews(known.report, report);
     const hasFailed = report.status === "FAILED" && isStatusChange(known.report, report);
-    this.#instances.set(report.instanceId, {
+    this.#keep(report.instanceId, {
       ...known,
-      ...(known.report?.status === report.status ? {} : this.#now()),
+      ...(known.report?.status === report.status ? {} : { ...this.#now(), moveNote: undefined }),
       report,
       failures: known.failures + (hasFailed ? 1 : 0),
     });
     if (news) this.#unsaved.add(report.instanceId);
     this.#onChanged(report.instanceId, news);
+  }
+
+  /** The root hears nothing of it: of an instance that moves, only the one in charge speaks. */
+  #noteOther(instance: Instance, before: InstanceReport | undefined, report: InstanceReport): void {
+    this.#keep(report.instanceId, instance);
+    if (isNews(before, report)) this.#unsaved.add(report.instanceId);
   }
 
   /** Nothing of it is left on the worker. */
@@ -219,6 +269,20 @@ export class ClusterState {
     for (const id of instanceIds) this.#onChanged(id, true);
   }
 
+  #keep(id: string, instance: Instance | undefined): void {
+    const workersOf = (one: Instance | undefined) => (one ? placementsOf(one).map(({ workerId }) => workerId) : []);
+    const before = workersOf(this.#instances.get(id));
+    const after = workersOf(instance);
+    set(this.#instances, id, instance);
+    for (const workerId of before) if (!after.includes(workerId)) this.#idsByWorker.get(workerId)?.delete(id);
+    for (const workerId of after) {
+      if (!before.includes(workerId))
+        this.#idsByWorker.set(workerId, (this.#idsByWorker.get(workerId) ?? new Set()).add(id));
+    }
+  }
+
+  readonly #nameOf = (workerId: string): string => `worker "${this.#workers.get(workerId)?.hostname ?? workerId}"`;
+
   #now(): { readonly seenAt: number; readonly since: number } {
     return { seenAt: this.#clock.monotonic(), since: this.#clock.now() };
   }
@@ -234,8 +298,11 @@ export class ClusterState {
       work(change);
       change.finish();
     });
-    for (const [id, worker] of change.workers) set(this.#workers, id, worker);
-    for (const [id, instance] of change.instances) set(this.#instances, id, instance);
+    for (const [id, worker] of change.workers) {
+      set(this.#workers, id, worker);
+      if (!worker) this.#idsByWorker.delete(id);
+    }
+    for (const [id, instance] of change.instances) this.#keep(id, instance);
     for (const [key, withdrawal] of change.withdrawals) set(this.#withdrawals, key, withdrawal);
     // Withdrawals of a worker that is gone went with it.
     for (const [key, { workerId }] of this.#withdrawals)

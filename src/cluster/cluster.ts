@@ -1,5 +1,6 @@
 /** The cluster, wired: every part and every loop of it is named here. */
 import { join } from "node:path";
+import { parseSubnet } from "../addressing/subnet.ts";
 import { readFileIfAny } from "../base/atomic-file.ts";
 import { type Clock, pause } from "../base/clock.ts";
 import { AppError } from "../base/errors.ts";
@@ -50,6 +51,8 @@ export interface ClusterRole {
 
 /** Liveness and deadlines are looked at this often; everything else triggers a pass at once. */
 const RESYNC_MS = 2_000;
+/** A pass looks at all workers and instances: with thousands of them, what comes meanwhile is decided together. */
+const PLACEMENT_SHARE = 0.33;
 /** Reports of workers are written together. */
 const SAVE_MS = 2_000;
 
@@ -153,6 +156,7 @@ function assemble(
     port: settings.mqttPort,
     keyDigestOf: (id) => state.worker(id)?.keyDigest,
     onMessage: (topic, payload) => receive(topic, payload),
+    onPing: (id) => workers.alive(id),
     log,
   });
   const disconnect = (id: string) => broker.disconnect(id);
@@ -166,6 +170,7 @@ function assemble(
     },
     onMeasured: (id, measured) => measuring.take(id, measured),
     onAddressesFree: (id, count) => overlay.subnets.reported(id, count),
+    lieIn: (id, live) => overlay.lieIn(id, live),
     disconnect,
   });
   const positionOf = (worker: Worker) => positionOfWorker(worker, workers.contact(worker.id).coordinate, location);
@@ -200,20 +205,27 @@ function assemble(
       placement.trigger();
     },
     explain: (id) => explain(history, store, id),
+    forecast: (question) => loop.forecast(question),
     onUp: () => overlay.routes.linkUp(),
     onLog: (message) => (message.type === "log.open" ? logs.open(message) : logs.close(message.stream)),
     onDown: () => logs.closeAll(),
     log,
     clock,
   });
-  const overlay: Overlay = createOverlay({ state, store, broker, workers, uplink, clock, log });
-  const desired = new DesiredTopics({ state, retain: (topic, payload) => broker.retain(topic, payload), log });
-  const loop = new PlacementLoop({
+  const allowedSubnets = settings.allowSubnets.map(parseSubnet);
+  const overlay: Overlay = createOverlay({ state, store, broker, workers, uplink, allowedSubnets, clock, log });
+  const desired = new DesiredTopics({
+    ...{ state, log },
+    retain: (topic, payload) => broker.retain(topic, payload),
+    onAssigned: (id, applicationIds) => overlay.routes.assigned(id, applicationIds),
+  });
+  const loop: PlacementLoop = new PlacementLoop({
     state,
     workers,
     desired,
     subnets: overlay.subnets,
     ...{ measuring, history, positionOf, voter },
+    isBelieved: (id, live) => overlay.lieIn(id, live) === undefined,
     isAutonomous: () => !uplink.isConnected,
     onLiveness: (id, isActive) => {
       if (!isActive) logs.workerGone(id);
@@ -224,7 +236,10 @@ function assemble(
     log,
     clock,
   });
-  const placement = new Reconciler({ name: "placement", pass: () => loop.pass(), log, clock, resyncMs: RESYNC_MS });
+  const placement = new Reconciler({
+    ...{ name: "placement", pass: () => loop.pass(), log, clock },
+    ...{ resyncMs: RESYNC_MS, maxShare: PLACEMENT_SHARE },
+  });
   const admission = new Admission({ state, store, clusterName: name, log, clock });
   const receive = (topic: WorkerTopic, payload: Buffer) => {
     const { kind, workerId } = topic;
@@ -253,7 +268,10 @@ function assemble(
     log.info({ workerId: id }, "worker removed");
   };
   const api = (served: Pick<JoinApiOptions, "operatorToken" | "mqttPort">) =>
-    joinApi({ ...served, admission, clusterName: name, workers: () => view.workerDocuments(), removeWorker, clock });
+    joinApi({
+      ...{ ...served, admission, clusterName: name, workers: () => view.workerDocuments(), removeWorker, clock },
+      rootLink: () => ({ root: rootUrl, connected: uplink.isConnected, problem: uplink.problem }),
+    });
   return { state, broker, desired, overlay, placement, uplink, history, voter, admission, api };
 }
 

@@ -4,22 +4,28 @@ import type { Logger } from "../base/log.ts";
 import type { Assignment } from "../protocol/instance.ts";
 import { type DesiredInstance, type Manifest, topics } from "../protocol/mqtt.ts";
 import type { ClusterState } from "./cluster-state.ts";
-import { type Instance, idOf, type Placement } from "./model.ts";
+import { idOf, isStandby, type Placed } from "./model.ts";
 
 export interface DesiredTopicsOptions {
   readonly state: ClusterState;
   /** Publishes a retained message; the empty one removes the topic. */
   readonly retain: (topic: string, payload: string) => Promise<void>;
+  /** A connected worker has been written that it is to run instances of these applications, too. */
+  readonly onAssigned: (workerId: string, applicationIds: readonly string[]) => void;
   readonly log: Logger;
 }
 
 interface Published {
   revision: number;
-  /** The assignment as it was published; another object is another content. */
-  readonly instances: Map<string, { readonly number: number; readonly assignment: Assignment }>;
+  readonly instances: Map<string, PublishedInstance>;
 }
 
-type Placed = Instance & { readonly placement: Placement };
+interface PublishedInstance {
+  /** Another object is another content. */
+  readonly assignment: Assignment;
+  readonly number: number;
+  readonly standby: boolean;
+}
 
 export class DesiredTopics {
   readonly #options: DesiredTopicsOptions;
@@ -55,22 +61,26 @@ export class DesiredTopics {
   }
 
   async #publish(workerId: string): Promise<void> {
-    const { state, retain } = this.#options;
+    const { state, retain, onAssigned } = this.#options;
     const worker = state.worker(workerId);
     const published = this.#published.get(workerId) ?? { revision: -1, instances: new Map() };
     this.#published.set(workerId, published);
-    const wanted = state.instancesOn(workerId).filter((one): one is Placed => one.placement !== undefined);
-    const ids = new Set(wanted.map(idOf));
+    const wanted = state.placedOn(workerId);
+    const ids = new Set(wanted.map(({ instance }) => idOf(instance)));
     const gone = [...published.instances.keys()].filter((id) => !ids.has(id));
-    for (const { assignment, placement } of wanted) {
+    const applicationIds = new Set<string>();
+    for (const { instance, placement } of wanted) {
+      const { assignment } = instance;
+      const now = { assignment, number: placement.number, standby: isStandby(instance, placement) };
       const known = published.instances.get(assignment.instanceId);
-      if (known?.assignment === assignment && known.number === placement.number) continue;
-      const payload = JSON.stringify(toDesired(assignment, placement));
-      await retain(topics.desired(workerId, assignment.instanceId), payload);
-      published.instances.set(assignment.instanceId, { number: placement.number, assignment });
+      if (known?.assignment === assignment && known.number === now.number && known.standby === now.standby) continue;
+      await retain(topics.desired(workerId, assignment.instanceId), JSON.stringify(toDesired(now)));
+      published.instances.set(assignment.instanceId, now);
+      applicationIds.add(assignment.applicationId);
     }
     const manifest = worker && JSON.stringify(toManifest(worker.manifestRevision, wanted));
     await retain(topics.manifest(workerId), manifest ?? "");
+    if (applicationIds.size > 0) onAssigned(workerId, [...applicationIds]);
     for (const instanceId of gone) {
       await retain(topics.desired(workerId, instanceId), "");
       published.instances.delete(instanceId);
@@ -83,13 +93,17 @@ export class DesiredTopics {
   }
 }
 
-function toDesired({ request: _inner, ...rest }: Assignment, { number }: Placement): DesiredInstance {
-  return { ...rest, generation: number };
+function toDesired({ assignment, number, standby }: PublishedInstance): DesiredInstance {
+  const { request: _inner, ...rest } = assignment;
+  return { ...rest, generation: number, ...(standby ? { standby } : {}) };
 }
 
 function toManifest(revision: number, placed: readonly Placed[]): Manifest {
   return {
     revision,
-    instances: placed.map((one) => ({ instanceId: idOf(one), generation: one.placement.number })),
+    instances: placed.map(({ instance, placement }) => ({
+      instanceId: idOf(instance),
+      generation: placement.number,
+    })),
   };
 }

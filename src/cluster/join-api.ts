@@ -14,9 +14,17 @@ export interface JoinApiOptions {
   readonly mqttPort: number;
   readonly operatorToken: string;
   readonly workers: () => { readonly id: string }[];
+  readonly rootLink: () => RootLink;
   /** @throws AppError NOT_FOUND */
   readonly removeWorker: (id: string) => void;
   readonly clock: Clock;
+}
+
+export interface RootLink {
+  readonly root: string;
+  readonly connected: boolean;
+  /** Why it is not; absent before the first try. */
+  readonly problem?: string | undefined;
 }
 
 interface Route {
@@ -51,9 +59,9 @@ export function joinApi(options: JoinApiOptions): Fetch {
   };
 }
 
-function routes({ admission, clusterName, mqttPort, workers, removeWorker }: JoinApiOptions): Route[] {
+function routes({ admission, clusterName, mqttPort, workers, rootLink, removeWorker }: JoinApiOptions): Route[] {
   return [
-    { method: "GET", path: "/status", isOpen: true, answer: async () => ({ status: "ok" }) },
+    { method: "GET", path: "/status", isOpen: true, answer: async () => ({ status: "ok", role: "cluster" }) },
     {
       method: "POST",
       path: "/api/node/register",
@@ -63,6 +71,7 @@ function routes({ admission, clusterName, mqttPort, workers, removeWorker }: Joi
         return { id: worker.id, MQTT_BROKER_PORT: String(mqttPort), clusterName };
       },
     },
+    { method: "GET", path: "/api/root-link", isOpen: false, answer: async () => rootLink() },
     { method: "GET", path: "/api/workers", isOpen: false, answer: async () => workers() },
     {
       method: "GET",

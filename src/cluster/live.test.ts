@@ -8,6 +8,7 @@ import type { Instance } from "./model.ts";
 import { mergeRoutes, ownRoute, type RouteContent } from "./route-merge.ts";
 
 const SERVICE = "0123456789abcdef01234567";
+const believed = () => true;
 
 function instance(number: number, workerId: string | undefined, isLive = true): Instance {
   const network = { instanceAddress: `10.30.0.${number + 10}`, roundRobin: "10.30.0.1", closest: "10.30.0.2" };
@@ -36,16 +37,30 @@ test("traffic goes to trusted workers' instances, to doubtful ones' if there are
   ];
   for (const [what, trusts, expected] of cases) {
     const instances = trusts.map((_, index) => instance(index, `w${index}`));
-    const live = liveInstances(instances, (id) => trusts[Number(id.slice(1))]!);
+    const live = liveInstances(instances, (id) => trusts[Number(id.slice(1))]!, believed);
     assert.deepEqual(
       [...live.keys()],
       expected.map((number) => `${SERVICE}-${number}`),
       what,
     );
   }
-  const live = liveInstances([instance(0, "w0", false), instance(1, undefined), instance(2, "w2")], () => "trusted");
+  const live = liveInstances(
+    [instance(0, "w0", false), instance(1, undefined), instance(2, "w2")],
+    () => "trusted",
+    believed,
+  );
   assert.deepEqual([...live.keys()], [`${SERVICE}-2`], "only what is placed and says so");
   assert.equal(live.get(`${SERVICE}-2`)?.worker.id, "w2", "a worker speaks for itself only");
+});
+
+test("traffic goes to nobody whose word on where it is cannot be true, be it the only one", () => {
+  const instances = [instance(0, "liar"), instance(1, "w1")];
+  const live = liveInstances(
+    instances,
+    (id) => (id === "liar" ? "trusted" : "doubtful"),
+    (id) => id !== "liar",
+  );
+  assert.deepEqual([...live.keys()], [`${SERVICE}-1`]);
 });
 
 test("a merged table has every instance once, ours as we know them, and exactly the workers of the live ones", () => {
@@ -60,7 +75,7 @@ test("a merged table has every instance once, ours as we know them, and exactly 
       const instances = unique.map(({ number, worker, live }) => instance(number, worker.replace("far", "w"), live));
       const own = ownRoute(
         instances,
-        liveInstances(instances, () => "trusted"),
+        liveInstances(instances, () => "trusted", believed),
       );
       const fromRoot = theirs ? rootTable(theirs) : undefined;
       const merged = mergeRoutes(fromRoot, own, (id) => id.startsWith("w"));

@@ -7,16 +7,17 @@ export type Trust = "trusted" | "doubtful" | "lost";
 export type Live = NonNullable<InstanceReport["live"]>;
 
 /**
- * By instance id. Lost workers' are out; doubtful ones' too as long as there is a trusted one, so that nobody waits for a machine
+ * By instance id. What workers say that cannot be true is left out. Lost workers' are out; doubtful ones' too as long as there is a trusted one, so that nobody waits for a machine
  * that is off, and so that a service whose only worker has its agent restarted goes on.
  */
 export function liveInstances(
   instances: readonly Instance[],
   trustOf: (workerId: string) => Trust,
+  isBelieved: (workerId: string, live: Live) => boolean,
 ): ReadonlyMap<string, Live> {
   const all = instances.flatMap((instance) => {
     const { placement, report } = instance;
-    if (!placement || !report?.live) return [];
+    if (!placement || !report?.live || !isBelieved(placement.workerId, report.live)) return [];
     // A worker speaks for nobody else.
     const live: Live = { ...report.live, worker: { ...report.live.worker, id: placement.workerId } };
     return [{ id: idOf(instance), live, trust: trustOf(placement.workerId) }];

@@ -3,7 +3,7 @@ import { neighbours } from "../hierarchy/neighbours.ts";
 import type { Landmark } from "../protocol/capacity.ts";
 import type { Measure } from "../protocol/mqtt.ts";
 import { Ipv4 } from "../protocol/route.ts";
-import { type Instance, isCompleted, type Worker } from "./model.ts";
+import { type Instance, isCompleted, placementsOf, type Worker } from "./model.ts";
 
 export interface MeasureInput {
   /** Those that can be asked. */
@@ -68,7 +68,7 @@ function targetsOf(
     const { placement, assignment } = instance;
     for (const { kind, target, rigidness } of assignment.request.users ?? []) {
       if (kind !== "host") continue;
-      if (placement && rigidness) targets.get(placement.workerId)?.add(target);
+      if (rigidness) for (const { workerId } of placementsOf(instance)) targets.get(workerId)?.add(target);
       if (placement && !restless.has(assignment.instanceId)) continue;
       for (const id of surveyors(target, workers)) targets.get(id)!.add(target);
     }

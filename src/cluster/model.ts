@@ -22,10 +22,36 @@ export interface Placement {
   readonly number: number;
 }
 
+/** Where an instance is to move: the worker starts it on standby, while the present one goes on. */
+export interface Successor {
+  readonly placement: Placement;
+  /** Why the instance moves. */
+  readonly reason: string;
+  /** The worker's last word about this very placement. */
+  readonly report?: InstanceReport | undefined;
+  /** Monotonic ms since when this cluster has seen its status. */
+  readonly seenAt: number;
+  /** The same moment as epoch ms. */
+  readonly since: number;
+}
+
+/** Where an instance was: kept running until everybody has heard that traffic goes elsewhere, and as long as it may have to come back. */
+export interface Predecessor {
+  readonly placement: Placement;
+  readonly report?: InstanceReport | undefined;
+  /** Monotonic ms of the switch. */
+  readonly seenAt: number;
+}
+
 /** An instance that the root handed to this cluster. */
 export interface Instance {
   readonly assignment: Assignment;
+  /** The one in charge: its worker takes the traffic, and speaks for the instance. */
   readonly placement?: Placement | undefined;
+  readonly successor?: Successor | undefined;
+  readonly predecessor?: Predecessor | undefined;
+  /** How its last move went, told with its status for as long as that lasts. */
+  readonly moveNote?: string | undefined;
   /** The worker's last word about this very placement. */
   readonly report?: InstanceReport | undefined;
   /** Why it has no placement. */
@@ -36,7 +62,7 @@ export interface Instance {
   readonly since: number;
   /** Times that it was reported FAILED under this placement. */
   readonly failures: number;
-  /** Workers it was moved away from, with the reason: each gets one try a generation. */
+  /** Workers that had their try, with the reason that it ended; forgotten when it is made anew, or has moved as it should. */
   readonly tried: ReadonlyMap<string, string>;
 }
 
@@ -59,6 +85,52 @@ export interface Withdrawal {
 
 export function idOf({ assignment }: Instance): string {
   return assignment.instanceId;
+}
+
+/** An instance, and one of its placements. */
+export interface Placed {
+  readonly instance: Instance;
+  readonly placement: Placement;
+}
+
+/** All workers that have it, or are to have it: the one in charge first. Each is another worker. */
+export function placementsOf(instance: Instance): Placement[] {
+  const { placement, successor, predecessor } = instance;
+  // Nearly all, and asked of each again and again.
+  if (!isMoving(instance)) return placement ? [placement] : [];
+  return [placement, successor?.placement, predecessor?.placement].filter((one) => one !== undefined);
+}
+
+/** Others than the one in charge take no traffic, unless routes still lead to them. */
+export function isStandby({ placement }: Instance, { number }: Placement): boolean {
+  return placement?.number !== number;
+}
+
+export function isMoving({ successor, predecessor }: Instance): boolean {
+  return successor !== undefined || predecessor !== undefined;
+}
+
+/** The instance once its successor is in charge. @param now monotonic ms */
+export function succeeded(instance: Instance, successor: Successor, moveNote: string, now: number): Instance {
+  const { assignment, placement: left, report: leftReport } = instance;
+  const { placement, report, seenAt, since } = successor;
+  return {
+    ...{ assignment, placement, report, seenAt, since, moveNote, failures: 0, tried: new Map() },
+    ...(left ? { predecessor: { placement: left, report: leftReport, seenAt: now } } : {}),
+  };
+}
+
+/** The instance once its predecessor is in charge again, and why that is; the other worker has had its try. */
+export function returned(
+  instance: Instance,
+  { placement, report }: Predecessor,
+  { reason, moveNote }: { readonly reason: string; readonly moveNote: string },
+  now: number,
+): Instance {
+  const { assignment, placement: left, tried: before, since } = instance;
+  const tried = new Map(before);
+  if (left) tried.set(left.workerId, reason);
+  return { assignment, placement, report, seenAt: now, since, moveNote, failures: 0, tried };
 }
 
 /** It ran once and ended well: it uses nothing any more and never runs again. */

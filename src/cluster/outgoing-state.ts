@@ -19,8 +19,10 @@ type Report = Extract<ClusterMessage, { type: "report" }>;
 
 /** A changed aggregate is told at most this often, */
 const AGGREGATE_MS = 3_000;
-/** and at least this often: it is the heartbeat. */
-const HEARTBEAT_MS = 10_000;
+/** and after this at the latest while instances change: the root counts what they need until an aggregate does. */
+const BUSY_MS = 10_000;
+/** The machines' load alone. That we are there, pings tell. */
+const IDLE_MS = 60_000;
 
 export class OutgoingState {
   readonly #view: OutgoingView;
@@ -30,8 +32,12 @@ export class OutgoingState {
   readonly #changed = new Set<string>();
   /** Text of the last report of each instance. */
   readonly #told = new Map<string, string>();
+  /** Monotonic ms at which what comes of all workers together was looked at last; it costs the more, the more they are. */
+  #lookedAt = Number.NEGATIVE_INFINITY;
   #aggregate = "";
   #aggregateAt = Number.NEGATIVE_INFINITY;
+  /** Something of an instance was told after the last aggregate. */
+  #isBusy = false;
   #subnetsFree: number | undefined;
   #landmarks = "[]";
 
@@ -44,8 +50,9 @@ export class OutgoingState {
     this.#changed.add(instanceId);
   }
 
-  /** A worker came or went: the next message has the aggregate, however soon it is. */
+  /** A worker came or went: the next message tells of it, however soon it is. */
   urge(): void {
+    this.#lookedAt = Number.NEGATIVE_INFINITY;
     this.#aggregateAt = Number.NEGATIVE_INFINITY;
   }
 
@@ -57,22 +64,26 @@ export class OutgoingState {
   /** The message that brings the root up to date, or undefined when it is. */
   next(): Report | undefined {
     const full = this.#isFull;
-    const aggregate = this.#nextAggregate(full);
+    const ofAll = this.#nextOfAll(full);
     const { instances, removed } = this.#nextInstances(full);
-    const subnetsFree = this.#view.subnetsFree();
-    const isOther = full || subnetsFree !== this.#subnetsFree;
-    const landmarks = this.#nextLandmarks(full);
-    if (!isOther && !aggregate && !landmarks && instances.length === 0 && removed.length === 0) return undefined;
-    this.#subnetsFree = subnetsFree;
+    if (Object.keys(ofAll).length === 0 && instances.length === 0 && removed.length === 0) return undefined;
     this.#isFull = false;
     this.#revision += 1;
+    return { type: "report", revision: this.#revision, full, instances, removed, ...ofAll };
+  }
+
+  /** What is news of all workers together. */
+  #nextOfAll(full: boolean): Pick<Report, "aggregate" | "subnetsFree" | "landmarks"> {
+    const now = this.#clock.monotonic();
+    if (!full && now - this.#lookedAt < AGGREGATE_MS) return {};
+    this.#lookedAt = now;
+    const aggregate = this.#nextAggregate(full, now);
+    const subnetsFree = this.#view.subnetsFree();
+    const isOther = full || subnetsFree !== this.#subnetsFree;
+    this.#subnetsFree = subnetsFree;
+    const landmarks = this.#nextLandmarks(full);
     return {
-      type: "report",
-      revision: this.#revision,
-      full,
       ...(aggregate ? { aggregate } : {}),
-      instances,
-      removed,
       ...(isOther ? { subnetsFree } : {}),
       ...(landmarks ? { landmarks } : {}),
     };
@@ -94,6 +105,7 @@ export class OutgoingState {
       instances.push(report);
     }
     this.#changed.clear();
+    if (instances.length + removed.length > 0) this.#isBusy = true;
     return { instances, removed };
   }
 
@@ -106,14 +118,13 @@ export class OutgoingState {
     return landmarks;
   }
 
-  #nextAggregate(full: boolean): Aggregate | undefined {
-    const now = this.#clock.monotonic();
+  #nextAggregate(full: boolean, now: number): Aggregate | undefined {
     const elapsed = now - this.#aggregateAt;
-    if (!full && elapsed < AGGREGATE_MS) return undefined;
     const aggregate = this.#view.aggregate();
     // Load changes all the time; only room is worth a message of its own.
     const room = JSON.stringify({ ...aggregate, cpuPercent: 0, memoryPercent: 0 });
-    if (!full && elapsed < HEARTBEAT_MS && room === this.#aggregate) return undefined;
+    if (!full && elapsed < (this.#isBusy ? BUSY_MS : IDLE_MS) && room === this.#aggregate) return undefined;
+    this.#isBusy = false;
     this.#aggregate = room;
     this.#aggregateAt = now;
     return aggregate;

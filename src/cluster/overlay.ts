@@ -1,9 +1,12 @@
 /** The overlay's parts of a cluster, wired. */
+import type { Subnet } from "../addressing/subnet.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { topics } from "../protocol/mqtt.ts";
 import type { Broker } from "./broker.ts";
+import { type Lie, lieIn } from "./claims.ts";
 import type { ClusterState } from "./cluster-state.ts";
+import type { Live } from "./live.ts";
 import { OwnServices } from "./own-services.ts";
 import { RouteBook } from "./route-book.ts";
 import { Routes } from "./routes.ts";
@@ -15,7 +18,9 @@ import type { Workers } from "./workers.ts";
 export interface OverlayParts {
   readonly state: ClusterState;
   readonly store: ClusterStore;
-  readonly broker: Pick<Broker, "retain" | "deliver" | "disconnect">;
+  readonly broker: Pick<Broker, "retain" | "deliver" | "disconnect" | "connectedFrom">;
+  /** Where workers may have subnets of their own. */
+  readonly allowedSubnets: readonly Subnet[];
   readonly workers: Pick<Workers, "trustOf" | "areAllTrusted">;
   readonly uplink: Pick<Uplink, "isConnected" | "sendInterest" | "membershipChanged">;
   readonly clock: Clock;
@@ -27,14 +32,27 @@ export interface Overlay {
   readonly routes: Routes;
   readonly subnets: Subnets;
   load(): void;
+  /** What in a worker's word on where an instance's traffic is to go cannot be true: none will go there. */
+  lieIn(workerId: string, live: Live): Lie | undefined;
   /** Other instances of which the root must be told something else when this one changes. */
   affectedBy(instanceId: string): readonly string[];
   /** Traffic should come to this worker's instances again, or not any more; what their siblings get depends on it. */
   trustChanged(workerId: string): void;
 }
 
-export function createOverlay({ state, store, broker, workers, uplink, clock, log }: OverlayParts): Overlay {
-  const own = new OwnServices({ state, trustOf: workers.trustOf });
+export function createOverlay(parts: OverlayParts): Overlay {
+  const { state, store, broker, workers, uplink, allowedSubnets, clock, log } = parts;
+  const lieOf = (workerId: string, live: Live) => {
+    const holderOf = (address: string) => {
+      const there = broker.connectedFrom(address);
+      const [holder] = there;
+      return holder === undefined || there.has(workerId) ? undefined : state.worker(holder)?.hostname;
+    };
+    const { ranges } = subnets;
+    return lieIn(live, { given: subnets.given(workerId), allowed: allowedSubnets, overlay: ranges, holderOf });
+  };
+  const isBelieved = (workerId: string, live: Live) => lieOf(workerId, live) === undefined;
+  const own = new OwnServices({ state, trustOf: workers.trustOf, isBelieved });
   const routes = new Routes({
     state,
     own,
@@ -58,6 +76,7 @@ export function createOverlay({ state, store, broker, workers, uplink, clock, lo
     own,
     routes,
     subnets,
+    lieIn: lieOf,
     load: () => {
       routes.load();
       subnets.load();

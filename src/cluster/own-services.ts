@@ -9,6 +9,7 @@ import { ownRoute, type RouteContent } from "./route-merge.ts";
 export class OwnServices {
   readonly #state: Pick<ClusterState, "instances" | "instance">;
   readonly #trustOf: (workerId: string) => Trust;
+  readonly #isBelieved: (workerId: string, live: Live) => boolean;
   /** As they were when last noted. */
   readonly #assignments = new Map<string, Assignment>();
   readonly #instanceIds = new Map<string, Set<string>>();
@@ -18,9 +19,11 @@ export class OwnServices {
   constructor(options: {
     readonly state: Pick<ClusterState, "instances" | "instance">;
     readonly trustOf: (workerId: string) => Trust;
+    readonly isBelieved: (workerId: string, live: Live) => boolean;
   }) {
     this.#state = options.state;
     this.#trustOf = options.trustOf;
+    this.#isBelieved = options.isBelieved;
   }
 
   load(): void {
@@ -56,7 +59,11 @@ export class OwnServices {
 
   /** Where the instance's traffic is to go, if anywhere. */
   liveOf(instanceId: string): Live | undefined {
-    return this.#live(serviceIdOf(instanceId)).get(instanceId);
+    const instance = this.#state.instance(instanceId);
+    if (!instance?.placement) return undefined;
+    // Only what is doubtful depends on the others, of which there may be thousands.
+    const isTrusted = this.#trustOf(instance.placement.workerId) === "trusted";
+    return (isTrusted ? this.#liveOf([instance]) : this.#live(serviceIdOf(instanceId))).get(instanceId);
   }
 
   /** Instances of the service: what one of them gets depends on the others. */
@@ -65,7 +72,11 @@ export class OwnServices {
   }
 
   #live(serviceId: string): ReadonlyMap<string, Live> {
-    return liveInstances(this.#instances(serviceId), this.#trustOf);
+    return this.#liveOf(this.#instances(serviceId));
+  }
+
+  #liveOf(instances: readonly Instance[]): ReadonlyMap<string, Live> {
+    return liveInstances(instances, this.#trustOf, this.#isBelieved);
   }
 
   #instances(serviceId: string): Instance[] {

@@ -4,11 +4,14 @@ import type { Logger } from "../base/log.ts";
 import type { Decided } from "../hierarchy/delegate.ts";
 import type { History } from "../hierarchy/history.ts";
 import type { Position } from "../protocol/placement-request.ts";
+import type { PlannedInstance } from "../protocol/uplink.ts";
 import type { ScheduleOptions } from "../scheduler/candidate.ts";
 import type { PlacementVoter } from "../transport/placement-voter.ts";
 import { candidates } from "./capacity.ts";
 import type { ClusterState } from "./cluster-state.ts";
 import type { DesiredTopics } from "./desired-topics.ts";
+import { type Forecast, forecast } from "./forecast.ts";
+import type { Live } from "./live.ts";
 import type { Measuring } from "./measuring.ts";
 import type { Worker } from "./model.ts";
 import { type PlanInput, plan, pluginQuestions, type Step } from "./plan.ts";
@@ -25,6 +28,8 @@ export interface PlacementOptions {
   readonly measuring: Pick<Measuring, "sync" | "measuredOf" | "last">;
   readonly history: Pick<History, "decided" | "retain">;
   readonly positionOf: (worker: Worker) => Position;
+  /** Whether traffic will go where a worker says. */
+  readonly isBelieved: (workerId: string, live: Live) => boolean;
   /** Absent: the strategy alone decides. */
   readonly voter?: Pick<PlacementVoter, "votes"> | undefined;
   readonly isAutonomous: () => boolean;
@@ -75,8 +80,13 @@ export class PlacementLoop {
     return undefined;
   }
 
-  #observe({ moves }: Round): PlanInput {
-    const { state, workers, clock, strategy, measuring, positionOf, isAutonomous } = this.#options;
+  /** What would become of instances if they came now. Nothing changes; a plugin is not asked. */
+  forecast(question: Forecast): PlannedInstance[] {
+    return forecast({ ...this.#observe({ moves: new Map() }), isAutonomous: false }, question);
+  }
+
+  #observe({ moves }: Pick<Round, "moves">): PlanInput {
+    const { state, workers, clock, strategy, measuring, positionOf, isBelieved, isAutonomous } = this.#options;
     return {
       now: clock.monotonic(),
       workers: state.workers,
@@ -87,6 +97,7 @@ export class PlacementLoop {
       strategy,
       isAutonomous: isAutonomous(),
       positionOf,
+      isBelieved,
       measuredOf: measuring.measuredOf,
       brokenPromises: moves,
     };

@@ -1,13 +1,13 @@
 /** Decides which worker each instance of the cluster goes to. Pure: same input, same steps; after applying them there are none. */
 import type { Liveness } from "../hierarchy/children.ts";
 import { type Decided, type Delegated, delegate, reserve } from "../hierarchy/delegate.ts";
-import { type InstanceStatus, STATUS } from "../protocol/instance.ts";
 import type { PlacementRequest, Position } from "../protocol/placement-request.ts";
 import type { Candidate, PluginVote, ScheduleOptions } from "../scheduler/candidate.ts";
 import type { PluginSnapshot } from "../scheduler/plugin.ts";
 import { describeVerdicts, pluginQuestion, schedule } from "../scheduler/schedule.ts";
 import { candidates } from "./capacity.ts";
-import { type Instance, idOf, isCompleted, type Withdrawal, type Worker } from "./model.ts";
+import { type Instance, idOf, isCompleted, isMoving, type Withdrawal, type Worker } from "./model.ts";
+import { type Around, advance, canBePrepared, type MoveStep, reasonToMove } from "./moves.ts";
 import { type Measured, ownTargets, resolve } from "./whereabouts.ts";
 
 export type Step =
@@ -21,7 +21,8 @@ export type Step =
       readonly startsOver?: true;
     }
   | { readonly do: "wait"; readonly instanceId: string; readonly detail: string }
-  | { readonly do: "decline"; readonly instanceId: string; readonly detail: string };
+  | { readonly do: "decline"; readonly instanceId: string; readonly detail: string }
+  | MoveStep;
 
 export interface PlanInput {
   /** Monotonic ms. */
@@ -41,6 +42,8 @@ export interface PlanInput {
   readonly measuredOf?: ((host: string) => Measured) | undefined;
   /** Why an instance should move, because a promise about distances is broken. */
   readonly brokenPromises?: ReadonlyMap<string, string> | undefined;
+  /** Whether traffic will go where a worker says; absent: it will. */
+  readonly isBelieved?: Around["isBelieved"] | undefined;
   /** What a plugin said, by instance. */
   readonly votes?: ReadonlyMap<string, PluginVote> | undefined;
   /** For the time budget of searches. */
@@ -50,23 +53,26 @@ export interface PlanInput {
 
 /** How long an instance waits for a withdrawn one to make room, or for a suspect worker, before it is declined. */
 export const WAIT_MS = 15_000;
-/** Failures under one placement after which another worker gets its try. */
-export const FAILURES_BEFORE_MOVE = 5;
 
 export function plan(input: PlanInput): Step[] {
   const { strategy, lost, monotonic, onDecision, brokenPromises } = input;
-  const { open, delegated, candidates: all } = survey(input);
+  const { open, delegated, candidates: all, steps } = survey(input);
   const byId = new Map(open.map((instance) => [idOf(instance), instance]));
   const requests = new Map(delegated.map(({ instanceId, request }) => [instanceId, request]));
-  const steps: Step[] = [];
+  const moves = new Map<string, string>();
   const refused: Refused[] = [];
   for (const step of delegate({ instances: delegated, candidates: all, lost, strategy, monotonic, onDecision })) {
     const { instanceId } = step;
-    if (step.do === "assign") steps.push({ do: "place", instanceId, workerId: step.childId });
-    else if (step.do === "takeBack") {
+    if (step.do === "assign") {
+      const reason = moves.get(instanceId);
+      const what = reason === undefined ? { do: "place" as const } : { do: "prepare" as const, reason };
+      steps.push({ ...what, instanceId, workerId: step.childId });
+    } else if (step.do === "takeBack") {
       const { childId: workerId, reason } = step;
-      const startsOver = brokenPromises?.get(instanceId) === reason ? { startsOver: true as const } : {};
-      steps.push({ do: "withdraw", instanceId, workerId, reason, ...startsOver });
+      const isPromise = brokenPromises?.get(instanceId) === reason;
+      // Then another worker can take it: it starts there before it ends here.
+      if (isPromise && canBePrepared(byId.get(instanceId)!)) moves.set(instanceId, reason);
+      else steps.push({ do: "withdraw", instanceId, workerId, reason, ...(isPromise ? { startsOver: true } : {}) });
     } else {
       const { verdicts, waitsFor } = step;
       const detail = describeVerdicts(verdicts, "worker");
@@ -96,16 +102,33 @@ interface Refused {
 }
 
 function survey(input: PlanInput) {
-  const { instances, workers, positionOf, measuredOf = () => NOT_MEASURED } = input;
-  const open = instances.filter((instance) => isOpen(instance, input.isAutonomous));
+  const { workers, positionOf, measuredOf = () => NOT_MEASURED } = input;
   const positions = new Map(workers.map((worker) => [worker.id, positionOf?.(worker)]));
-  const targets = open.some(({ assignment }) => assignment.request.links)
-    ? ownTargets(instances, (id) => positions.get(id))
+  const targets = input.instances.some(({ assignment }) => assignment.request.links)
+    ? ownTargets(input.instances, (id) => positions.get(id))
     : new Map();
-  const delegated = open.map((instance) =>
-    describe(instance, resolve(instance.assignment.request, targets, measuredOf), input),
-  );
-  return { open, delegated, candidates: candidates(input) };
+  const resolved = (request: PlacementRequest) => resolve(request, targets, measuredOf);
+  // With what the instances hold before the steps: what is taken from a worker is gone from it later.
+  const all = candidates(input);
+  const { steps, instances } = advanceAll(input, all, resolved);
+  // What is on its way has a place; where it goes next is asked when it has arrived, or has not.
+  const open = instances.filter((instance) => isOpen(instance, input.isAutonomous) && !instance.successor);
+  const delegated = open.map((instance) => describe(instance, resolved(instance.assignment.request), input));
+  return { open, delegated, candidates: all, steps };
+}
+
+function advanceAll(input: PlanInput, all: readonly Candidate[], resolved: Around["resolved"]) {
+  const { now, livenessOf, lost, isBelieved = () => true } = input;
+  const steps: Step[] = [];
+  if (!input.instances.some(isMoving)) return { steps, instances: input.instances };
+  const byId = new Map(all.map((candidate) => [candidate.id, candidate]));
+  const around: Around = { now, livenessOf, lost, candidateOf: (id) => byId.get(id), isBelieved, resolved };
+  const instances = input.instances.map((before) => {
+    const { step, instance } = advance(before, around);
+    if (step) steps.push(step);
+    return instance;
+  });
+  return { steps, instances };
 }
 
 const NOT_MEASURED: Measured = { samples: [], tried: 0, pending: 0 };
@@ -132,18 +155,6 @@ function describe(instance: Instance, request: PlacementRequest, input: PlanInpu
   };
 }
 
-function reasonToMove({ report, seenAt, failures }: Instance, now: number): string | undefined {
-  if (failures >= FAILURES_BEFORE_MOVE) return `failed ${failures} times here`;
-  const status = report?.status ?? "NODE_SCHEDULED";
-  const deadlineMs = deadlineOf(status);
-  return now - seenAt > deadlineMs ? `${status} for more than ${deadlineMs / 1000} s` : undefined;
-}
-
-function deadlineOf(status: InstanceStatus): number {
-  const row = STATUS[status];
-  return "deadlineMs" in row ? row.deadlineMs : Number.POSITIVE_INFINITY;
-}
-
 /** What nobody can take waits if somebody is about to be able to, or if something is about to be known; else it is declined. */
 function refuse(refused: readonly Refused[], placed: readonly Step[], input: PlanInput): Step[] {
   const soon = soonCandidates(placed, input);
@@ -154,7 +165,7 @@ function refuse(refused: readonly Refused[], placed: readonly Step[], input: Pla
     const why = mayWait ? waitsForWhat(instanceId, request, { soon, waitsFor, input }) : undefined;
     if (why === undefined) return refusal?.kind === "declined" ? [] : [{ do: "decline", instanceId, detail }];
     // Told once: what else it may wait for in these seconds is not worth a message.
-    return refusal ? [] : [{ do: "wait", instanceId, detail: why }];
+    return refusal ? [] : [{ do: "wait", instanceId, detail: `${why}, for at most ${WAIT_MS / 1000} s` }];
   });
 }
 
@@ -183,7 +194,7 @@ function soonCandidates(placed: readonly Step[], input: PlanInput): Map<string, 
   const soon = new Map(candidates({ ...input, withdrawals: [], livenessOf }).map((one) => [one.id, one]));
   const requests = new Map(input.instances.map(({ assignment }) => [assignment.instanceId, assignment.request]));
   for (const step of placed) {
-    if (step.do !== "place") continue;
+    if (step.do !== "place" && step.do !== "prepare") continue;
     soon.set(step.workerId, reserve(soon.get(step.workerId)!, step.instanceId, requests.get(step.instanceId)!));
   }
   return soon;

@@ -16,6 +16,7 @@ function instance(change: { links?: Link[]; users?: UserLink[] }, workerId = "a"
     jobName: "a.n.web.n",
     instanceNumber: 0,
     request: request(change),
+    workload: { oneShot: false },
   } as Assignment;
   const report = { instanceId: ID, generation: number, status: "RUNNING" as const, detail: "", since: 0, restarts: 0 };
   return { assignment, placement: { workerId, number }, report, seenAt: 0, since: 0, failures: 0, tried: new Map() };
@@ -53,6 +54,13 @@ test("a link that is broken for all of its convergence time moves the instance; 
   const elsewhere = instance({ links: [link(strict)] }, "b", 2);
   const again = untilMove(promises, elsewhere, { from: moved.now + 2_000, limitMs: 600_000, x: 80 })!;
   assert.ok(again.now - moved.now >= 60_000, "a rest lies between two moves");
+});
+
+test("what moves already is not to move for another reason", () => {
+  const promises = new Promises({ measured: () => undefined });
+  const successor = { placement: { workerId: "b", number: 2 }, reason: "too far", seenAt: 0, since: 0 };
+  const one = { ...instance({ links: [link(strict)] }), successor };
+  assert.equal(untilMove(promises, one, { from: 0, limitMs: 600_000, x: 80 }), undefined);
 });
 
 test("what was not promised, is not running, or has nothing to be near to never moves", () => {
@@ -102,10 +110,7 @@ test("plan() moves it where the promise can be kept, and leaves it where nobody 
     positionOf: ({ id }) => at(id === "a" ? 0 : 75),
     brokenPromises: new Map([[ID, "too far"]]),
   };
-  assert.deepEqual(plan(input), [
-    { do: "withdraw", instanceId: ID, workerId: "a", reason: "too far", startsOver: true },
-    { do: "place", instanceId: ID, workerId: "b" },
-  ]);
+  assert.deepEqual(plan(input), [{ do: "prepare", instanceId: ID, workerId: "b", reason: "too far" }]);
   assert.deepEqual(plan({ ...input, positionOf: () => at(0) }), []);
   assert.deepEqual(plan({ ...input, brokenPromises: new Map() }), []);
 });

@@ -15,7 +15,7 @@ import {
   UNWATCHED,
   type Watch,
 } from "../scheduler/violation.ts";
-import { type Instance, idOf, type Placement } from "./model.ts";
+import { type Instance, idOf, isMoving, type Placement } from "./model.ts";
 
 export interface PromisesOptions {
   /** The worker's last measurement of this host: without an answer `rttMs` is absent. */
@@ -80,7 +80,7 @@ export class Promises {
       if (!hasPromise(instance) || instance.report?.status !== "RUNNING") continue;
       for (const assessment of this.#look(instance, input, counts)) {
         if (assessment.state === "broken" || assessment.state === "move") broken.add(idOf(instance));
-        if (assessment.state === "move") moves.set(idOf(instance), assessment.reason);
+        if (assessment.state === "move" && !isMoving(instance)) moves.set(idOf(instance), assessment.reason);
       }
     }
     // What is on its way to another worker keeps what was counted against moving it again soon.

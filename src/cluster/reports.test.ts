@@ -48,6 +48,20 @@ test("what the root is told, by what is known", () => {
   assert.equal(reportToRoot(instance({ placement, report: said("RUNNING") }), { worker }).publicIp, "192.0.2.7");
 });
 
+test("an instance that moves is what the worker in charge says; of the move the root hears the reason", () => {
+  const next = { id: "v", hostname: "attic", info: {} } as Worker;
+  const successor = { placement: { workerId: "v", number: 13 }, reason: "too far", seenAt: 0, since: 0 };
+  const told = (change: Partial<Instance>) =>
+    reportToRoot(instance({ placement, report: said("RUNNING"), ...change }), { worker, nextWorker: next });
+  const failed = { ...successor, report: said("FAILED", { generation: 13 }) };
+  for (const one of [successor, failed]) {
+    const { status, detail } = told({ successor: one });
+    assert.deepEqual([status, detail], ["RUNNING", 'said; moves to worker "attic" as soon as it runs there: too far']);
+  }
+  assert.equal(told({ moveNote: 'moved from worker "a": too far' }).detail, 'said; moved from worker "a": too far');
+  assert.equal(told({}).detail, "said");
+});
+
 test("measurements are no news", () => {
   assert.ok(isNews(undefined, said("RUNNING")));
   assert.ok(!isNews(said("RUNNING", { cpuPercent: 1 }), said("RUNNING", { cpuPercent: 2, memoryBytes: 3 })));

@@ -2,12 +2,14 @@
 import type { InstanceReport, InstanceStatus } from "../protocol/instance.ts";
 import type { Position } from "../protocol/placement-request.ts";
 import type { Live } from "./live.ts";
-import { type Instance, idOf, isCompleted, type Withdrawal, type Worker } from "./model.ts";
+import { type Instance, idOf, isCompleted, type Successor, type Withdrawal, type Worker } from "./model.ts";
 
 /** What the root is told beyond the instance itself. */
 export interface Surroundings {
   /** Its worker. */
   readonly worker?: Worker | undefined;
+  /** The worker that it is to move to. */
+  readonly nextWorker?: Worker | undefined;
   /** Epoch ms since when the worker is lost; undefined: it is not. */
   readonly silentSince?: number | undefined;
   /** Where its traffic is to go. */
@@ -18,7 +20,7 @@ export interface Surroundings {
 
 export function reportToRoot(
   instance: Instance,
-  { worker, silentSince, live, position }: Surroundings,
+  { worker, nextWorker, silentSince, live, position }: Surroundings,
 ): InstanceReport {
   const { assignment, placement, report, refusal, since } = instance;
   const base = { instanceId: idOf(instance), generation: assignment.generation, since, restarts: 0 };
@@ -41,7 +43,21 @@ export function reportToRoot(
     };
   }
   if (!report) return { ...base, status: "NODE_SCHEDULED", detail: handedTo(instance, worker), ...there };
-  return { ...translated(report, base.generation, { worker, live }), ...there };
+  const told = translated(report, base.generation, { worker, live });
+  return { ...told, detail: withMove(report.detail, instance, nextWorker), ...there };
+}
+
+/** The one in charge speaks for the instance; of its move only the words are added. */
+function withMove(detail: string, { successor, moveNote }: Instance, next: Worker | undefined): string {
+  const where = next ? `worker "${next.hostname}"` : "another worker";
+  const move = successor ? `moves to ${where} as soon as it runs there: ${successor.reason}` : moveNote;
+  return move === undefined ? detail : `${detail}; ${move}`;
+}
+
+/** As operators see it on the worker that it is to move to. */
+export function reportOfSuccessor({ report, reason }: Successor): Pick<InstanceReport, "status" | "detail"> {
+  const { status, detail } = report ?? { status: "NODE_SCHEDULED", detail: "handed to this worker" };
+  return { status, detail: `${detail}; on standby, to take over: ${reason}` };
 }
 
 /** With the reason, if it was elsewhere before. */

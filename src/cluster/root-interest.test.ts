@@ -8,7 +8,7 @@ const KEYS: readonly InterestKey[] = ["name:a", "name:b", "name:c"];
 
 test("the root ends up with exactly what is wanted, whatever happens in between", () => {
   const step = fc.record({
-    do: fc.constantFrom("want", "unwant", "answer", "tell", "wait", "link"),
+    do: fc.constantFrom("want", "unwant", "answer", "assign", "tell", "wait", "link"),
     key: fc.constantFrom(...KEYS),
   });
   fc.assert(
@@ -32,7 +32,12 @@ test("the root ends up with exactly what is wanted, whatever happens in between"
           interest.want(key);
         } else if (action === "unwant" && wanted.delete(key)) interest.unwant(key, now);
         else if (action === "answer" && root.has(key)) answers.set(key, ["s"]);
-        else if (action === "tell") tell();
+        else if (action === "assign") {
+          // The root takes an assignment for an interest, and answers it.
+          root.add(key);
+          answers.set(key, ["s"]);
+          if (!wanted.has(key)) interest.offered(key, now);
+        } else if (action === "tell") tell();
         else if (action === "wait") now += 1_500;
         else if (action === "link") {
           root.clear();
@@ -46,6 +51,17 @@ test("the root ends up with exactly what is wanted, whatever happens in between"
       assert.equal(interest.untilNextMs(now), Number.POSITIVE_INFINITY);
     }),
   );
+});
+
+test("what the root offered is told to be wanted, or given up after a moment", () => {
+  const interest = new RootInterest({ keys: () => [], answer: () => ["s"] });
+  assert.deepEqual(interest.next([]), { full: true, add: [], remove: [] });
+  interest.offered("name:a", 0);
+  interest.offered("name:b", 0);
+  interest.want("name:a");
+  assert.deepEqual(interest.next(["name:a"]), { full: false, add: ["name:a"], remove: [] });
+  assert.deepEqual(interest.expire(2_000), ["name:b"]);
+  assert.deepEqual(interest.next(["name:a"]), { full: false, add: [], remove: ["name:b"] });
 });
 
 test("what was known before a start is asked again, and given up when nobody wants it for a minute", () => {

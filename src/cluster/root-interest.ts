@@ -13,6 +13,8 @@ export class RootInterest {
   readonly #book: Pick<RouteBook, "keys" | "answer">;
   /** Unwanted keys, with the monotonic ms at which they are given up. */
   readonly #lingering = new Map<InterestKey, number>();
+  /** Of those, the ones that we never told the root of. */
+  readonly #offered = new Set<InterestKey>();
   readonly #added = new Set<InterestKey>();
   readonly #removed = new Set<InterestKey>();
   #isFull = true;
@@ -31,7 +33,16 @@ export class RootInterest {
   }
 
   want(key: InterestKey): void {
-    if (!this.#lingering.delete(key) && !this.#removed.delete(key)) this.#added.add(key);
+    const isKept = this.#lingering.delete(key);
+    // The root may have heard of our withdrawal meanwhile: telling it once more is never wrong.
+    if (this.#offered.delete(key) || (!isKept && !this.#removed.delete(key))) this.#added.add(key);
+  }
+
+  /** The root has answered a key that nobody wants: the worker that will may be about to be chosen. */
+  offered(key: InterestKey, now: number): void {
+    if (this.#lingering.has(key)) return;
+    this.#lingering.set(key, now + LINGER_MS);
+    this.#offered.add(key);
   }
 
   unwant(key: InterestKey, now: number): void {
@@ -60,12 +71,14 @@ export class RootInterest {
     const add = full ? [...wanted, ...this.#lingering.keys()] : [...this.#added];
     const remove = full ? [] : [...this.#removed];
     this.#isFull = false;
+    if (full) this.#offered.clear();
     this.#added.clear();
     this.#removed.clear();
     return full || add.length + remove.length > 0 ? { full, add, remove } : undefined;
   }
 
   #giveUp(key: InterestKey): void {
+    this.#offered.delete(key);
     if (!this.#added.delete(key)) this.#removed.add(key);
   }
 }

@@ -7,7 +7,7 @@ import type { Logger } from "../base/log.ts";
 import { Reconciler } from "../base/reconciler.ts";
 import { RouteFanout } from "../hierarchy/route-fanout.ts";
 import { generations, isSameRoute } from "../hierarchy/route-keys.ts";
-import type { Interest, InterestKey, RouteUpdate, ServiceRoute } from "../protocol/route.ts";
+import { type Interest, type InterestKey, interestIn, type RouteUpdate, type ServiceRoute } from "../protocol/route.ts";
 import { interestParts, updateParts, updateText } from "../protocol/route-parts.ts";
 import type { ClusterState } from "./cluster-state.ts";
 import type { OwnServices } from "./own-services.ts";
@@ -56,7 +56,10 @@ export class Routes {
       resolve: (key) => this.#resolve(key),
       table: (serviceId) => this.#table(serviceId),
     });
-    this.#loop = new Reconciler({ name: "routes", pass: () => this.#pass(), log, clock, resyncMs: RESYNC_MS });
+    this.#loop = new Reconciler({
+      ...{ name: "routes", pass: () => this.#pass(), log, clock },
+      ...{ resyncMs: RESYNC_MS, maxShare: 0.5 },
+    });
   }
 
   load(): void {
@@ -87,6 +90,16 @@ export class Routes {
     this.#loop.trigger();
   }
 
+  /**
+   * The worker was told to run instances of these applications: it will want their routes, and a round trip is saved if it need not
+   * ask. Call it after the worker was told, since it drops routes that it does not expect.
+   */
+  assigned(workerId: string, applicationIds: readonly string[]): void {
+    // Without the overlay it never asks, and what it asks first would undo this.
+    if (!this.#fanout.knows(workerId)) return;
+    this.interest(workerId, { full: false, add: applicationIds.map(interestIn.application), remove: [] });
+  }
+
   /** The worker is lost or removed; one that is only away for a moment tells its interest anew. */
   leave(workerId: string): void {
     this.#lose(this.#fanout.leave(workerId));
@@ -113,6 +126,7 @@ export class Routes {
     const { keys, serviceIds } = this.#options.book.take(update);
     for (const serviceId of serviceIds) this.#changed.add(serviceId);
     for (const key of keys) {
+      if (!this.#fanout.wants(key)) this.#rootInterest.offered(key, this.#options.clock.monotonic());
       this.#waiting.delete(key);
       this.#fanout.keyChanged(key);
     }

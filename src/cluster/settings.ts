@@ -1,5 +1,6 @@
 /** What an operator may set of a cluster. */
 import * as z from "zod/mini";
+import { CidrList } from "../addressing/cidr-list.ts";
 import type { Settings, Values } from "../base/settings.ts";
 import { Name } from "../protocol/names.ts";
 
@@ -29,6 +30,11 @@ export const CLUSTER_SETTINGS = {
   placementPlugin: {
     schema: z.optional(z.string().check(z.minLength(1), z.maxLength(1000))),
     help: "A program, or the URL of a service, that orders the workers that fit; see docs/placement.md.",
+  },
+  allowSubnets: {
+    schema: CidrList,
+    help: "IPv4 ranges of which workers may have a subnet of their own (their --subnet), separated by commas.",
+    default: "",
   },
   joinTokenFile: {
     schema: z.optional(z.string()),

@@ -1,4 +1,13 @@
-import { type Instance, idOf, isCompleted, type Withdrawal, type Worker } from "./model.ts";
+import {
+  type Instance,
+  idOf,
+  isCompleted,
+  isStandby,
+  type Placement,
+  placementsOf,
+  type Withdrawal,
+  type Worker,
+} from "./model.ts";
 import type { ClusterStore } from "./store/cluster-store.ts";
 
 const NOTHING = { memoryBytes: 0, cpuMillis: 0, gpus: 0, ports: [] };
@@ -55,19 +64,25 @@ export class StateChange {
     this.#store.removeWithdrawal(withdrawal);
   }
 
-  place(instance: Instance, workerId: string): void {
-    this.putInstance({ ...instance, placement: { workerId, number: this.#store.nextPlacement() } });
+  /** A new place on a worker, for an instance that is to be put with it. */
+  reserve(workerId: string): Placement {
     this.revise(workerId);
+    return { workerId, number: this.#store.nextPlacement() };
   }
 
-  /** Takes the instance from its worker, if it has one. */
+  /** Takes the instance from every worker that has it. */
   withdraw(instance: Instance): void {
-    const { placement, assignment } = instance;
-    if (!placement) return;
+    for (const placement of placementsOf(instance)) this.release(instance, placement);
+  }
+
+  /** Takes the instance from one of its workers; the caller puts the instance without that placement. */
+  release(instance: Instance, placement: Placement): void {
+    const { assignment } = instance;
     const revision = this.revise(placement.workerId);
     const instanceId = idOf(instance);
     // What has completed uses nothing: it must not hold again what others were given in the meantime.
-    const request = isCompleted(instance) ? { ...assignment.request, ...NOTHING } : assignment.request;
+    const isOver = isCompleted(instance) && !isStandby(instance, placement);
+    const request = isOver ? { ...assignment.request, ...NOTHING } : assignment.request;
     const withdrawal: Withdrawal = { instanceId, ...placement, revision, request };
     this.withdrawals.set(withdrawalKey(withdrawal), withdrawal);
     this.#store.putWithdrawal(withdrawal);

@@ -130,3 +130,16 @@ test("subnets of a block that the root has forgotten stay where they are, and go
   await world.subnets.sync();
   assert.deepEqual([world.subnetsOf("a"), world.subnetsOf("b")], [["10.18.0.0/26"], ["10.18.8.0/26"]]);
 });
+
+test("a subnet that was freed while the clock was a year ahead is not kept back when it is set right", async () => {
+  const world = new World();
+  world.subnets.takeNetwork(network("10.18.0.0/26"));
+  world.add("a");
+  await world.subnets.sync();
+  await world.clock.advance(31_536_000_000);
+  await world.remove("a");
+  await world.clock.advance(-31_536_000_000);
+  world.add("b");
+  await world.subnets.sync();
+  assert.deepEqual(world.subnetsOf("b"), ["10.18.0.0/26"]);
+});

@@ -4,7 +4,7 @@
  */
 import { ADDRESSES_IN_SUBNET, formatPiece, SUBNET_SIZE, subnetPool } from "../addressing/address-plan.ts";
 import { isUsable, nextPiece, type Pool } from "../addressing/pool.ts";
-import { sizeOf } from "../addressing/subnet.ts";
+import { parseSubnet, type Subnet, sizeOf } from "../addressing/subnet.ts";
 import type { Clock } from "../base/clock.ts";
 import { KeyedQueue } from "../base/keyed-queue.ts";
 import type { Logger } from "../base/log.ts";
@@ -47,6 +47,8 @@ export class Subnets {
   readonly #spare = new Map<string, { readonly count: number; readonly at: number }>();
   /** Workers that have yet to be told. */
   readonly #untold = new Set<string>();
+  /** By worker, as text; made when it is asked for. */
+  #given: ReadonlyMap<string, ReadonlySet<string>> | undefined;
   #network: StoredNetwork | undefined;
   #pool: Pool = subnetPool([]);
 
@@ -61,6 +63,7 @@ export class Subnets {
       const isOrphan = one.workerId === undefined && one.freedAt === undefined;
       this.#subnets.set(one.base, isOrphan ? { ...one, freedAt: clock.now() } : one);
     }
+    this.#given = undefined;
     this.#network = store.overlay.network();
     this.#pool = subnetPool(this.#network?.blocks ?? []);
     this.#tellAll();
@@ -79,6 +82,22 @@ export class Subnets {
       const subnets = strangers.map(({ base }) => formatPiece(pool, base));
       log.warn({ subnets }, "the root does not know these subnets of our workers; it may give them to another cluster");
     }
+  }
+
+  /** The worker's subnets, as it was told. */
+  given(workerId: string): ReadonlySet<string> {
+    this.#given ??= new Map(
+      [...Map.groupBy(this.#subnets.values(), (one) => one.workerId ?? "")].map(([id, held]) => [
+        id,
+        new Set(held.map(({ base }) => formatPiece(this.#pool, base))),
+      ]),
+    );
+    return (workerId !== "" && this.#given.get(workerId)) || new Set();
+  }
+
+  /** Of services, and of the sandboxes of this cluster. */
+  get ranges(): readonly Subnet[] {
+    return this.#network ? [parseSubnet(this.#network.serviceRange), ...this.#pool.ranges] : [];
   }
 
   /** How many could be given out now. */
@@ -137,27 +156,31 @@ export class Subnets {
     }
     const held = Map.groupBy(this.#subnets.values(), ({ workerId }) => workerId);
     const given = new Map<number, StoredSubnet>();
+    // Where the search for one that was never given starts: all before it are taken.
+    let cursor: number | undefined;
     for (const { id: workerId } of state.workers) {
       const wanted = subnetsFor(counts.get(workerId) ?? 0) + (this.#spare.get(workerId)?.count ?? 0);
       for (let has = held.get(workerId)?.length ?? 0; has < wanted; has++) {
-        const base = this.#next(given);
+        const base = this.#next(given, cursor);
         if (base === undefined) return [...given.values()];
+        if (!this.#subnets.has(base)) cursor = base;
         given.set(base, { base, workerId });
       }
     }
     return [...given.values()];
   }
 
-  #next(given: ReadonlyMap<number, StoredSubnet>): number | undefined {
+  #next(given: ReadonlyMap<number, StoredSubnet>, cursor: number | undefined): number | undefined {
     const rested = [...this.#subnets.values()]
       .filter((one) => this.#isRested(one) && isUsable(this.#pool, one.base) && !given.has(one.base))
       .sort((one, other) => one.freedAt! - other.freedAt!)[0];
     const isTaken = (piece: number) => this.#subnets.has(piece) || given.has(piece);
-    return nextPiece(this.#pool, { isTaken, cursor: undefined, rested: rested?.base });
+    return nextPiece(this.#pool, { isTaken, cursor, rested: rested?.base });
   }
 
   #isRested({ freedAt }: StoredSubnet): boolean {
-    return freedAt !== undefined && this.#options.clock.now() - freedAt >= QUARANTINE_MS;
+    // Freed in the future: a clock that was ahead has been set. That must not keep it back for a year.
+    return freedAt !== undefined && Math.abs(this.#options.clock.now() - freedAt) >= QUARANTINE_MS;
   }
 
   #of(workerId: string): StoredSubnet[] {
@@ -169,6 +192,7 @@ export class Subnets {
     store.write(() => {
       for (const one of subnets) store.overlay.putSubnet(one);
     });
+    this.#given = undefined;
     for (const one of subnets) {
       this.#subnets.set(one.base, one);
       if (one.workerId !== undefined) this.#untold.add(one.workerId);

@@ -4,7 +4,7 @@
  */
 import WebSocket from "ws";
 import { type Clock, deadline, pause } from "../base/clock.ts";
-import { AppError } from "../base/errors.ts";
+import { AppError, describeError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { jitter } from "../base/random.ts";
 import { backoffMs } from "../base/retry.ts";
@@ -12,6 +12,8 @@ import type { Landmark } from "../protocol/capacity.ts";
 import type { Interest, RouteUpdate } from "../protocol/route.ts";
 import {
   type ClusterMessage,
+  PLAN_VERSION,
+  type PlannedInstance,
   PROTOCOL_VERSION,
   RootMessage,
   UPLINK_PATH,
@@ -19,7 +21,9 @@ import {
 } from "../protocol/uplink.ts";
 import type { DesiredChange } from "./cluster-state.ts";
 import { decode } from "./decode.ts";
+import type { Forecast } from "./forecast.ts";
 import { OutgoingState, type OutgoingView } from "./outgoing-state.ts";
+import { isRefusal, unreachable, whoAnswers } from "./uplink-errors.ts";
 
 type Answer = Extract<ClusterMessage, { type: "explain.answer" }>;
 
@@ -43,6 +47,8 @@ export interface UplinkOptions {
   readonly onLandmarks: (peers: readonly Landmark[]) => void;
   /** What this cluster knows of how an instance came to be where it is. */
   readonly explain: (instanceId: string) => Pick<Answer, "timeline" | "decisions">;
+  /** Where instances would go if they were handed to this cluster now. */
+  readonly forecast: (question: Forecast) => PlannedInstance[];
   readonly onUp: () => void;
   readonly onLog: (message: Extract<RootMessage, { type: "log.open" | "log.close" }>) => void;
   readonly onDown: () => void;
@@ -52,8 +58,11 @@ export interface UplinkOptions {
 
 const HANDSHAKE_MS = 10_000;
 const BEAT_MS = 3_000;
-const PING_MS = UPLINK_SILENCE_MS / 3;
+/** The root pings more often: only where it does not is there anything for us to do. */
+const PING_MS = UPLINK_SILENCE_MS / 2;
 const BACKOFF = { firstMs: 500, maxMs: 15_000 };
+/** A refusal ends by an operator's hand, if at all. */
+const REFUSED_BACKOFF = { firstMs: 5_000, maxMs: 60_000 };
 /** After a link that stood this long, back-off starts over. */
 const STABLE_MS = 30_000;
 const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
@@ -75,6 +84,7 @@ export class Uplink {
   #link: Link | undefined;
   #needsToken: boolean;
   #isFlushDue = false;
+  #problem: string | undefined;
 
   constructor(options: UplinkOptions) {
     this.#options = options;
@@ -84,6 +94,11 @@ export class Uplink {
   /** The root has welcomed us, and the link stands. */
   get isConnected(): boolean {
     return this.#link !== undefined;
+  }
+
+  /** Why there is no link, as of the last try. */
+  get problem(): string | undefined {
+    return this.isConnected ? undefined : this.#problem;
   }
 
   /** What the root should know of this instance has changed. News go out at the end of this tick, measurements with the next beat. */
@@ -117,13 +132,20 @@ export class Uplink {
     let failures = 0;
     while (!signal.aborted) {
       const startedAt = clock.monotonic();
+      const hadToken = this.#needsToken;
       try {
         await this.#session(signal);
       } catch (error) {
         if (signal.aborted) return;
         failures = clock.monotonic() - startedAt > STABLE_MS ? 1 : failures + 1;
-        const retryInMs = jitter(backoffMs(failures, BACKOFF));
-        log.warn({ rootUrl, failures, retryInMs, error }, "no link to the root; the cluster goes on without it");
+        const reason = describeError(error);
+        this.#problem = reason;
+        // Refused by its key alone, the cluster has a token to try, if it has one.
+        const isFinal = isRefusal(error) && hadToken;
+        const retryInMs = jitter(backoffMs(failures, isFinal ? REFUSED_BACKOFF : BACKOFF));
+        const fields = { rootUrl, reason, failures, retryInMs };
+        if (isFinal) log.error(fields, "no link to the root until an operator acts; the cluster goes on without it");
+        else log.warn(fields, "no link to the root; the cluster goes on without it");
         await pause(clock, retryInMs, signal);
       }
     }
@@ -170,7 +192,11 @@ export class Uplink {
     };
     return new Promise((resolve, reject) => {
       limit.addEventListener("abort", () => reject(limit.reason), { once: true });
-      socket.on("error", (error) => ended.abort(error));
+      socket.on("error", (error) => ended.abort(unreachable(error, this.#options.rootUrl)));
+      socket.on("unexpected-response", (_request, response) => {
+        response.resume();
+        whoAnswers(this.#options.rootUrl, response.statusCode ?? 0, limit).then((error) => ended.abort(error), reject);
+      });
       socket.on("close", () => ended.abort(closed()));
       socket.on("ping", hear);
       socket.on("pong", hear);
@@ -180,6 +206,7 @@ export class Uplink {
           type: "hello",
           protocol: PROTOCOL_VERSION,
           ...identity,
+          clock: this.#options.clock.now(),
           ...(joinToken === undefined ? {} : { joinToken }),
         });
       });
@@ -212,7 +239,7 @@ export class Uplink {
       case "refused":
         // Perhaps the root has forgotten us: the next hello brings a token, if there is one.
         this.#needsToken = true;
-        greeting.reject(new AppError(message.code, `The root refused this cluster: ${message.message}`));
+        greeting.reject(new AppError("UPLINK_REFUSED", `The root refused this cluster: ${message.message}`));
         return;
       case "desired":
         this.#desired(link, message);
@@ -232,7 +259,14 @@ export class Uplink {
         return;
       case "explain.ask": {
         const { question, instanceId } = message;
-        this.#send(link, { type: "explain.answer", question, ...this.#options.explain(instanceId) });
+        const clock = this.#options.clock.now();
+        this.#send(link, { type: "explain.answer", question, ...this.#options.explain(instanceId), clock });
+        return;
+      }
+      case "plan.ask": {
+        const { question } = message;
+        const instances = this.#options.forecast(message);
+        this.#send(link, { type: "plan.answer", version: PLAN_VERSION, question, instances });
         return;
       }
       case "log.open":
@@ -266,7 +300,7 @@ export class Uplink {
       link.ended.signal.throwIfAborted();
       const now = clock.monotonic();
       if (now - link.heardAt > UPLINK_SILENCE_MS) throw new AppError("UPLINK_SILENT", "The root says nothing any more");
-      if (now - pingedAt >= PING_MS) {
+      if (now - Math.max(link.heardAt, pingedAt) >= PING_MS) {
         link.socket.ping();
         pingedAt = now;
       }

@@ -7,9 +7,9 @@ import type { Position } from "../protocol/placement-request.ts";
 import { candidates } from "./capacity.ts";
 import type { ClusterState } from "./cluster-state.ts";
 import { landmarksOf } from "./measure-plan.ts";
-import { type Instance, idOf, type Worker } from "./model.ts";
+import { type Instance, idOf, isStandby, type Placed, type Worker } from "./model.ts";
 import type { Overlay } from "./overlay.ts";
-import { reportToRoot } from "./reports.ts";
+import { reportOfSuccessor, reportToRoot } from "./reports.ts";
 import { type WorkerDocument, workerDocument } from "./worker-document.ts";
 import type { Workers } from "./workers.ts";
 
@@ -81,18 +81,28 @@ export class ClusterView {
         contact: this.#workers.contact(id),
         status: this.#workers.livenessOf(id),
         free,
-        instances: this.#state.instancesOn(id).map((instance) => ({ instance, report: this.#report(instance) })),
+        instances: this.#state.placedOn(id).map((placed) => ({ ...placed, report: this.#reportOn(placed) })),
       }),
     );
   }
 
+  /** Of the instance on the very worker. */
+  #reportOn({ instance, placement }: Placed): Pick<InstanceReport, "status" | "detail"> {
+    const { successor } = instance;
+    if (!isStandby(instance, placement)) return this.#report(instance);
+    if (successor?.placement === placement) return reportOfSuccessor(successor);
+    return { status: "RUNNING", detail: "has moved, and ends here in a moment" };
+  }
+
   #report(instance: Instance): InstanceReport {
-    const { placement } = instance;
+    const { placement, successor } = instance;
     if (!placement) return reportToRoot(instance, {});
     const worker = this.#state.worker(placement.workerId);
+    const nextWorker = successor && this.#state.worker(successor.placement.workerId);
     const silentSince = this.#workers.silentSince(placement.workerId);
     const live = this.#overlay().own.liveOf(idOf(instance));
-    return reportToRoot(instance, { worker, silentSince, live, position: worker && this.#positionOf(worker) });
+    const position = worker && this.#positionOf(worker);
+    return reportToRoot(instance, { worker, nextWorker, silentSince, live, position });
   }
 
   #candidates() {

@@ -3,6 +3,7 @@ import type { Liveness } from "../hierarchy/children.ts";
 import type { InstanceReport } from "../protocol/instance.ts";
 import type { Candidate } from "../scheduler/candidate.ts";
 import type { Instance, Worker } from "./model.ts";
+import { workerRemark } from "./worker-remark.ts";
 import type { Contact } from "./workers.ts";
 
 export type WorkerDocument = ReturnType<typeof workerDocument>;
@@ -12,7 +13,10 @@ export function workerDocument(parts: {
   readonly contact: Contact;
   readonly status: Liveness;
   readonly free: Candidate["free"];
-  readonly instances: readonly { readonly instance: Instance; readonly report: InstanceReport }[];
+  readonly instances: readonly {
+    readonly instance: Instance;
+    readonly report: Pick<InstanceReport, "status" | "detail">;
+  }[];
 }) {
   const { worker, contact, status, free, instances } = parts;
   const { info } = worker;
@@ -34,6 +38,10 @@ export function workerDocument(parts: {
     cpu_percent: contact.cpuPercent,
     memory_percent: contact.memoryPercent,
     malformed_messages: contact.malformed,
+    /** Why it is not active, or what else is odd about it. */
+    detail: workerRemark(status, contact),
+    /** What it said of its place in the overlay that cannot be true. */
+    ...(contact.refused === undefined ? {} : { refused: contact.refused }),
     instances: instances.map(({ instance: { assignment }, report }) => ({
       instanceId: assignment.instanceId,
       jobName: assignment.jobName,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ManualClock } from "../base/clock.fake.ts";
-import { silentLogger } from "../base/log.ts";
+import { type Logger, silentLogger } from "../base/log.ts";
 import { ClusterState } from "./cluster-state.ts";
 import { ClusterStore } from "./store/cluster-store.ts";
 import { LIVENESS, Workers } from "./workers.ts";
@@ -23,6 +23,7 @@ test("a lost worker is active again with its first valid report, and placement h
     onAddressesFree: () => {},
     onMoved: () => {},
     onMeasured: () => {},
+    lieIn: () => undefined,
     disconnect: () => {},
   });
   const report = (sequence: number, full = false) => {
@@ -37,9 +38,65 @@ test("a lost worker is active again with its first valid report, and placement h
   assert.equal(workers.livenessOf(id), "lost");
   report(3);
   assert.deepEqual([workers.livenessOf(id), passes], ["active", first + 1], "over the connection that it had");
+  for (const _ of [1, 2, 3]) {
+    await clock.advance(LIVENESS.suspectAfterMs - 1);
+    workers.alive(id);
+  }
+  assert.deepEqual([workers.livenessOf(id), passes], ["active", first + 1], "a ping is a heartbeat, too");
+  await clock.advance(LIVENESS.lostAfterMs);
+  workers.alive(id);
+  assert.deepEqual([workers.livenessOf(id), passes], ["active", first + 2], "and the end of a silence");
   workers.receive({ kind: "presence", workerId: id }, Buffer.from('{"online":false}'));
+  workers.alive(id);
+  assert.equal(workers.livenessOf(id), "suspect", "who has not told what it has, is not there yet");
   await clock.advance(LIVENESS.lostAfterMs);
   report(1, true);
   assert.equal(workers.livenessOf(id), "active", "over a new one");
+  store.close();
+});
+
+test("what a worker says of its place that cannot be true is logged once, with field and value, until it changes", () => {
+  const store = new ClusterStore(":memory:");
+  const clock = new ManualClock();
+  const state = new ClusterState({ store, clock, onChanged: () => {} });
+  const { id } = state.addWorker({ keyDigest: "d", info });
+  const said: unknown[] = [];
+  const log: Logger = {
+    ...silentLogger,
+    warn: ({ hostname, field, value }) => said.push([hostname, field, value]),
+    info: () => said.push("believed"),
+  };
+  const workers = new Workers({
+    ...{ state: Object.assign(state, { concerns: () => true }), clock, log },
+    onChanged: () => {},
+    onAddressesFree: () => {},
+    onMoved: () => {},
+    onMeasured: () => {},
+    lieIn: (_id, { sandbox }) =>
+      sandbox === "10.18.0.2" ? undefined : { field: "sandbox address", value: sandbox, reason: "not yours" },
+    disconnect: () => {},
+  });
+  let sequence = 0;
+  /** Of the instances of these numbers; undefined: nothing new of that one. */
+  const report = (sandboxes: readonly (string | undefined)[]) => {
+    sequence += 1;
+    const worker = { id, address: "192.0.2.1", subnets: ["10.18.0.0/26"] };
+    const rest = { generation: 1, status: "RUNNING", detail: "", since: 1, restarts: 0 };
+    const instances = sandboxes.flatMap((sandbox, number) =>
+      sandbox === undefined ? [] : [{ instanceId: `${id}-${number}`, ...rest, live: { sandbox, worker } }],
+    );
+    const base = { sequence, full: sequence === 1, manifest: 0, cpuPercent: 1, memoryPercent: 1, removed: [] };
+    workers.receive({ kind: "report", workerId: id }, Buffer.from(JSON.stringify({ ...base, instances })));
+  };
+  report(["10.18.0.2"]);
+  report([undefined, "10.9.9.9"]);
+  report(["10.18.0.2"]);
+  report([]);
+  report([undefined, "10.9.9.9"]);
+  report([undefined, "10.8.8.8"]);
+  assert.equal(workers.contact(id).refused, 'sandbox address "10.8.8.8" refused: not yours');
+  report([undefined, "10.18.0.2"]);
+  assert.deepEqual(said, [["w", "sandbox address", "10.9.9.9"], ["w", "sandbox address", "10.8.8.8"], "believed"]);
+  assert.equal(workers.contact(id).refused, undefined);
   store.close();
 });

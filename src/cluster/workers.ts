@@ -6,13 +6,15 @@ import type * as z from "zod/mini";
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { type ChildContact, type Liveness, liveness, lostChildren } from "../hierarchy/children.ts";
+import { describeSkew } from "../hierarchy/clock-skew.ts";
 import type { InstanceReport } from "../protocol/instance.ts";
 import { type Measurement, Presence, WorkerReport, type WorkerTopic } from "../protocol/mqtt.ts";
 import type { NetworkCoordinate } from "../protocol/placement-request.ts";
+import { describeLie, type Lie } from "./claims.ts";
 import type { ClusterState } from "./cluster-state.ts";
 import { decode } from "./decode.ts";
-import type { Trust } from "./live.ts";
-import { isGone } from "./reports.ts";
+import type { Live, Trust } from "./live.ts";
+import { isGone, isNews } from "./reports.ts";
 
 export const LIVENESS = { suspectAfterMs: 15_000, lostAfterMs: 30_000 } as const;
 
@@ -37,6 +39,10 @@ export interface Contact {
   readonly coordinate?: NetworkCoordinate | undefined;
   /** Messages that broke the protocol. */
   readonly malformed: number;
+  /** Its clock less ours, as it began its connection. */
+  readonly clockOffMs?: number | undefined;
+  /** What it said last of its place in the overlay that cannot be true; its instances get no traffic then. */
+  readonly refused?: string | undefined;
 }
 
 export interface WorkersOptions {
@@ -50,6 +56,7 @@ export interface WorkersOptions {
   /** It has moved in the network. */
   readonly onMoved: (workerId: string) => void;
   readonly onMeasured: (workerId: string, measured: readonly Measurement[]) => void;
+  readonly lieIn: (workerId: string, live: Live) => Lie | undefined;
   /** Ends the worker's connection: its next one begins with a full report. */
   readonly disconnect: (workerId: string) => void;
 }
@@ -142,6 +149,14 @@ export class Workers {
     }
   }
 
+  /** A sign of life, without news. One that has not told what it has must do so first. */
+  alive(workerId: string): void {
+    if (!this.contact(workerId).connected) return;
+    const wasActive = this.livenessOf(workerId) === "active";
+    this.#update(workerId, this.#now());
+    if (!wasActive) this.#options.onChanged();
+  }
+
   /** What the worker sent, or undefined when it breaks the protocol: that is dropped, and counted. */
   read<T extends z.ZodMiniType>(workerId: string, schema: T, payload: Buffer): z.output<T> | undefined {
     const decoded = decode(schema, payload);
@@ -185,13 +200,29 @@ export class Workers {
       memoryPercent: report.memoryPercent,
       ...(report.coordinate ? { coordinate: report.coordinate } : {}),
     });
+    if (report.clock !== undefined) this.#compareClocks(workerId, report.clock);
     if (report.measured?.length) this.#options.onMeasured(workerId, report.measured);
     if (report.coordinate) this.#options.onMoved(workerId);
     if (report.addressesFree !== undefined) this.#options.onAddressesFree(workerId, report.addressesFree);
+    this.#checkClaims(workerId, report);
     this.#takeOver(workerId, report);
-    const isMore = report.full || report.instances.length + report.removed.length > 0 || report.info !== undefined;
-    const knowsMore = report.coordinate !== undefined || (report.measured?.length ?? 0) > 0;
-    if (isMore || knowsMore || !wasActive || report.manifest !== before.manifest) this.#options.onChanged();
+    // Most reports only say that all is as it was.
+    if (!wasActive || tellsMore(report, before)) this.#options.onChanged();
+  }
+
+  /** Says it once, until it changes. */
+  #checkClaims(workerId: string, { full, instances, removed }: WorkerReport): void {
+    if (!full && instances.length + removed.length === 0) return;
+    const { lieIn, log, state } = this.#options;
+    const { holds, refused: before } = this.contact(workerId);
+    let lie: Lie | undefined;
+    for (const { live } of holds.values()) lie ??= live && lieIn(workerId, live);
+    const refused = lie && describeLie(lie);
+    if (refused === before) return;
+    this.#update(workerId, { refused });
+    const worker = { workerId, hostname: state.worker(workerId)?.hostname };
+    if (lie) log.warn({ ...worker, ...lie }, "what a worker says of its place in the overlay cannot be true; refused");
+    else log.info(worker, "what a worker says of its place in the overlay is believed again");
   }
 
   #takeOver(workerId: string, report: WorkerReport): void {
@@ -207,6 +238,14 @@ export class Workers {
     for (const withdrawal of state.withdrawals.filter((one) => one.workerId === workerId)) {
       if (isGone(withdrawal, report.manifest, holds.get(withdrawal.instanceId))) state.settle(withdrawal);
     }
+  }
+
+  #compareClocks(workerId: string, theirs: number): void {
+    const clockOffMs = theirs - this.#options.clock.now();
+    this.#update(workerId, { clockOffMs });
+    const skew = describeSkew(clockOffMs);
+    if (skew !== undefined)
+      this.#options.log.warn({ workerId, skew }, "the clocks of a worker and of this cluster differ");
   }
 
   /** A repeated report says nothing new; after a gap only everything helps. */
@@ -230,4 +269,12 @@ export class Workers {
   #now(): { readonly heardAt: number; readonly heardSince: number } {
     return { heardAt: this.#options.clock.monotonic(), heardSince: this.#options.clock.now() };
   }
+}
+
+/** Whether placement should look: what instances use, and the load of the machine, it does not go by. */
+function tellsMore(report: WorkerReport, { manifest, holds }: Contact): boolean {
+  const { full, info, removed, instances, coordinate, measured = [] } = report;
+  if (full || info !== undefined || report.manifest !== manifest) return true;
+  if (coordinate !== undefined || measured.length + removed.length > 0) return true;
+  return instances.some((instance) => isNews(holds.get(instance.instanceId), instance));
 }

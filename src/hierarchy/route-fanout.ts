@@ -46,6 +46,11 @@ export class RouteFanout {
     return this.#childrenByService.has(serviceId);
   }
 
+  /** False: the child has yet to tell its whole interest. */
+  knows(childId: string): boolean {
+    return this.#children.has(childId);
+  }
+
   /** How many keys the child wants. */
   countOf(childId: string): number {
     return this.#children.get(childId)?.keys.size ?? 0;

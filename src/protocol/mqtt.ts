@@ -51,7 +51,10 @@ export function parseTopic(topic: string): WorkerTopic | undefined {
 }
 
 /** What the worker must run; `request` stays at the cluster. */
-export const DesiredInstance = z.omit(Assignment, { request: true });
+export const DesiredInstance = z.extend(z.omit(Assignment, { request: true }), {
+  /** While it moves between two workers: the other one's takes the traffic, as the routes say. Absent: this worker's does. */
+  standby: z.optional(z.boolean()),
+});
 export type DesiredInstance = z.infer<typeof DesiredInstance>;
 
 /** The whole set, so that a worker knows what is *not* wanted any more. Published after the desired topics it lists. */
@@ -94,6 +97,8 @@ export const WorkerReport = z.object({
   /** Manifest revision that the worker has taken over; 0 where the rest of a large report follows in the next ones. */
   manifest: z.int(),
   info: z.optional(WorkerInfo),
+  /** The worker's own clock, epoch ms; in a full report. */
+  clock: z.optional(z.number()),
   /** Measured, 0–100. */
   cpuPercent: z.number(),
   memoryPercent: z.number(),
@@ -134,7 +139,7 @@ export const LogData = z.object({
 });
 export type LogData = z.infer<typeof LogData>;
 
-/** A worker sends at least this often, so that silence means something. */
+/** A worker sends at least this often, so that silence means something: a report, or a ping when there is nothing to report. */
 export const HEARTBEAT_MS = 10_000;
 
 /** POST /api/node/register on the cluster's join port. */

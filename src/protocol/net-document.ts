@@ -33,6 +33,15 @@ const Service = z.object({
 
 export const NetDocument = z.object({
   worker: z.optional(WorkerEndpoint),
+  /** The link to it. */
+  cluster: z.optional(
+    z.object({
+      url: z.string(),
+      connected: z.boolean(),
+      /** Why it is not, as of the last try. */
+      problem: z.optional(z.string()),
+    }),
+  ),
   services: z.array(Service),
   peers: z.array(Peer),
 });

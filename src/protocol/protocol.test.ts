@@ -85,6 +85,7 @@ test("each wrong value is refused by a problem that names its field", () => {
     [{ code: undefined }, /code/],
     [{ port: "80:99999" }, /port 99999/],
     [{ port: "80;80" }, /mapped twice/],
+    [{ port: "50105:80/udp" }, /host port 50105 is reserved/],
     [{ port: "$(id)" }, /not a port mapping/],
     [{ port: 80 }, /port/],
     [{ cmd: "ls" }, /cmd/],

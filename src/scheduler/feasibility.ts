@@ -1,7 +1,7 @@
 /** The hard rules: an ordered table, first rule that a candidate breaks is its verdict. */
 
 import type { PlacementRequest } from "../protocol/placement-request.ts";
-import { formatPort } from "../protocol/ports.ts";
+import { formatPort, isReserved } from "../protocol/ports.ts";
 import type { Candidate, ScheduleOptions, Verdict } from "./candidate.ts";
 import { describeRange, mayBeNear, type Nearness, nearnessOf } from "./nearness.ts";
 
@@ -81,8 +81,10 @@ const RULES: readonly Rule[] = [
   {
     name: "host port",
     isAsked: ({ ports }) => ports.length > 0,
-    holds: ({ ports }, { heldPorts }) => !ports.some((port) => heldPorts.has(formatPort(port))),
+    holds: ({ ports }, { heldPorts }) => !ports.some((port) => isReserved(port) || heldPorts.has(formatPort(port))),
     tell: ({ ports }, { heldPorts }) => {
+      const reserved = ports.find(isReserved);
+      if (reserved) return { needed: formatPort(reserved), had: "reserved for workers among themselves" };
       const taken = ports.map(formatPort).find((port) => heldPorts.has(port))!;
       return { needed: taken, had: `held by ${heldPorts.get(taken)}` };
     },

@@ -124,7 +124,9 @@ function toHost(link: UserLink, base: Omit<Nearness, "range">): Nearness {
   const { target, samples = [], tried, pending = 0 } = link;
   if (samples.length === 0) {
     const had = tried ? `unreachable: none of ${tried} workers got an answer` : "no worker has measured it yet";
-    return { ...base, waitsFor: `a measurement of ${target}`, range: () => had };
+    // Who all tried in vain is not waited for.
+    const isOver = tried && pending === 0;
+    return { ...base, ...(isOver ? {} : { waitsFor: `a measurement of ${target}` }), range: () => had };
   }
   const measured = new Map(samples.map(({ workerId, rttMs }) => [workerId, rttMs]));
   const users = estimate(samples);

@@ -19,6 +19,7 @@ test("each rule refuses with what was needed and what there was", () => {
       { heldPorts: new Map([["80/tcp", "web"]]) },
       "host port",
     ],
+    [{ ports: [{ hostPort: 50_105, containerPort: 80, protocol: "udp" }] }, {}, "host port"],
   ];
   for (const [need, have, rule] of cases) {
     const decision = schedule(request(need), [candidate("a", have)], { strategy: "best-fit" });

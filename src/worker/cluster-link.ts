@@ -8,6 +8,7 @@ import { backoffMs } from "../base/retry.ts";
 import { describeProblems, validate } from "../base/validation.ts";
 import {
   DesiredInstance,
+  HEARTBEAT_MS,
   type LogData,
   LogRequest,
   Manifest,
@@ -27,6 +28,8 @@ const CONNECT_BACKOFF = { firstMs: 250, maxMs: 5000 };
 const CONNECT_TIMEOUT_MS = 5000;
 /** Both ends give a dead connection up after one and a half times this, when the cluster gives the worker up. */
 const KEEP_ALIVE_MS = 20_000;
+/** The heartbeat's promise is kept even when a ping is a little late. */
+const PING_MS = HEARTBEAT_MS * 0.9;
 /** Failures to connect, up to a minute, after which the cluster is asked where its broker is. */
 const MAX_FAILURES = 8;
 /** After a link that held for so long, back-off starts over. */
@@ -56,6 +59,7 @@ export interface ClusterLinkParts {
 export class ClusterLink {
   readonly #parts: ClusterLinkParts;
   #client: { readonly mqtt: MqttClient; readonly id: string } | undefined;
+  #problem: string | undefined;
 
   constructor(parts: ClusterLinkParts) {
     this.#parts = parts;
@@ -63,6 +67,11 @@ export class ClusterLink {
 
   get isConnected(): boolean {
     return this.#client?.mqtt.isConnected ?? false;
+  }
+
+  /** Why there is no connection, as of the last try. */
+  get problem(): string | undefined {
+    return this.isConnected ? undefined : this.#problem;
   }
 
   /** Resolves when the broker has it. @throws AppError MQTT_OFFLINE */
@@ -94,6 +103,7 @@ export class ClusterLink {
       } catch (error) {
         // The cluster may have forgotten us, or its broker may be elsewhere by now.
         failures = clock.monotonic() - startedAt > STABLE_MS ? 1 : failures + 1;
+        this.#problem = describeError(error);
         const retryInMs = jitter(backoffMs(failures, REGISTER_BACKOFF));
         log.warn({ failures, retryInMs, error }, "cannot connect to the cluster; registering again");
         await pause(clock, retryInMs, signal);
@@ -115,8 +125,10 @@ export class ClusterLink {
         failures += 1;
         const isRefused = hasCode(error, "JOIN_REFUSED");
         const retryInMs = jitter(backoffMs(failures, isRefused ? REFUSED_BACKOFF : REGISTER_BACKOFF));
-        const fields = { reason: describeError(error), failures, retryInMs };
-        if (isRefused) log.error(fields, "cluster refuses this worker: give it a fresh join token");
+        const reason = describeError(error);
+        this.#problem = reason;
+        const fields = { reason, failures, retryInMs };
+        if (isRefused) log.error(fields, "cannot register at cluster until an operator acts");
         else log.warn(fields, "cannot register at cluster");
         await pause(clock, retryInMs, signal);
       }
@@ -133,7 +145,12 @@ export class ClusterLink {
     });
     const mqtt: MqttClient = new MqttClient({
       ...{ host, port: mqttPort, clientId: id, username: id, password: key },
-      ...{ keepAliveMs: KEEP_ALIVE_MS, connectTimeoutMs: CONNECT_TIMEOUT_MS, backoff: CONNECT_BACKOFF },
+      ...{
+        keepAliveMs: KEEP_ALIVE_MS,
+        pingMs: PING_MS,
+        connectTimeoutMs: CONNECT_TIMEOUT_MS,
+        backoff: CONNECT_BACKOFF,
+      },
       maxFailures: MAX_FAILURES,
       will: presence(false),
       farewell: presence(false),

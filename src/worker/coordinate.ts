@@ -26,6 +26,8 @@ export interface OwnCoordinateOptions {
 const SETTLING_ROUNDS = 30;
 const SETTLING_MS = 2_000;
 const STEADY_MS = 30_000;
+/** As long as nothing changes. */
+const CALM_MS = 90_000;
 /** Below this nobody tells near from nearer, but relative errors would be large. */
 const LEAST_RTT_MS = 0.5;
 const NOTABLE_MS = 2;
@@ -56,7 +58,7 @@ export class OwnCoordinate {
       isPeer: (source) => this.#addresses.has(source),
       onMeasured: (_peer, _path, answer) => this.#measured(answer),
       coordinate: () => protocolOf(this.#coordinate),
-      steadyMs: (rounds) => (rounds < SETTLING_ROUNDS ? SETTLING_MS : STEADY_MS),
+      steadyMs: (rounds, isCalm) => (rounds < SETTLING_ROUNDS ? SETTLING_MS : isCalm ? CALM_MS : STEADY_MS),
       ...{ clock, log, port },
       ...(address === undefined ? {} : { address }),
     });

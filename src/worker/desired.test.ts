@@ -48,6 +48,22 @@ test("a cleared topic withdraws nothing, and an instance known from disk need no
   assert.deepEqual([...assembly.current!.instances.keys()], [web.instanceId, api.instanceId]);
 });
 
+test("other content of the same generation is taken over with its manifest, whichever comes first", () => {
+  const assembly = new DesiredAssembly();
+  const standby = { ...web, standby: true };
+  const standbyNow = () => assembly.current?.instances.get(web.instanceId)?.standby;
+  assembly.restore(desiredSet([standby, api], 4));
+  assert.equal(assembly.instance(web), false, "not before its manifest");
+  assert.equal(standbyNow(), true);
+  assert.equal(assembly.manifest(manifestOf(5, [web, api])), true);
+  assert.equal(standbyNow(), undefined);
+  assembly.disconnected();
+  assembly.manifest(manifestOf(6, [web, api]));
+  assert.equal(assembly.instance(standby), true);
+  assert.equal(standbyNow(), true);
+  assert.equal(assembly.instance(standby), false, "a doubled message changes nothing");
+});
+
 test("a newer generation does not replace the older one before its manifest comes", () => {
   const assembly = new DesiredAssembly();
   assembly.instance(web);

@@ -2,6 +2,7 @@
  * The desired set, assembled from single messages. Topics may overtake each other, messages may come doubled or late: only a
  * manifest whose every instance is there in the listed generation is taken over, whole. Nothing follows from a missing message.
  */
+import { isDeepStrictEqual } from "node:util";
 import type { DesiredInstance, Manifest } from "../protocol/mqtt.ts";
 
 export interface DesiredSet {
@@ -36,7 +37,7 @@ export class DesiredAssembly {
   instance(instance: DesiredInstance): boolean {
     const generations = this.#arrived.get(instance.instanceId) ?? new Map<number, DesiredInstance>();
     this.#arrived.set(instance.instanceId, generations.set(instance.generation, instance));
-    return this.#takeOver();
+    return this.#takeOver() || this.#refresh(instance);
   }
 
   /** The retained message was cleared. Only a manifest withdraws an instance: this merely frees memory. */
@@ -64,6 +65,17 @@ export class DesiredAssembly {
     this.#taken = manifest;
     this.#current = { revision: manifest.revision, instances };
     this.#forgetOlderGenerations();
+    return true;
+  }
+
+  /** Other content of a generation that is taken over already: its manifest came first, and was content with what we had. */
+  #refresh(instance: DesiredInstance): boolean {
+    const { instanceId, generation } = instance;
+    const current = this.#current;
+    const known = current?.instances.get(instanceId);
+    if (this.#newest === undefined || this.#newest !== this.#taken || known?.generation !== generation) return false;
+    if (isDeepStrictEqual(known, instance)) return false;
+    this.#current = { revision: current!.revision, instances: new Map(current!.instances).set(instanceId, instance) };
     return true;
   }
 

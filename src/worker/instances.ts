@@ -52,12 +52,29 @@ export type Live = NonNullable<InstanceReport["live"]>;
 
 const REPORTED = ["status", "detail", "restarts", "exitCode", "startedAt", "logTail", "traffic"] as const;
 
+export interface InstanceUsage {
+  /** 100 is one core. */
+  readonly cpuPercent: number;
+  readonly memoryBytes: number;
+}
+
+const NOTABLE = { share: 0.1, cpuPercent: 1, memoryBytes: 1024 * 1024 } as const;
+
+/** Whether what an instance uses is so different from what was told that anybody would care. */
+export function isNotable(told: InstanceUsage | undefined, now: InstanceUsage | undefined): boolean {
+  if (!told || !now) return told !== now;
+  return (["cpuPercent", "memoryBytes"] as const).some(
+    (field) => Math.abs(now[field] - told[field]) >= Math.max(NOTABLE[field], NOTABLE.share * told[field]),
+  );
+}
+
 export class Instances {
   readonly #records = new Map<string, InstanceRecord>();
   readonly #log: Logger;
   readonly #clock: Clock;
   readonly #onChange: () => void;
   readonly #live: () => ReadonlyMap<string, Live>;
+  readonly #toldUsage = new Map<string, InstanceUsage>();
   #changed = new Set<string>();
   #removed = new Set<string>();
   #problem: string | undefined;
@@ -146,16 +163,20 @@ export class Instances {
     this.#put({ ...record, ...change });
   }
 
-  /** Measurements go with the next report; they do not cause one. */
-  measure(instanceId: string, usage: { cpuPercent: number; memoryBytes: number } | undefined): void {
+  /**
+   * Measurements go with the next report of the beat; they do not cause one. What an idle instance uses is never quite the same:
+   * small changes wait until they have added up, or until something else of the instance is told.
+   */
+  measure(instanceId: string, usage: InstanceUsage | undefined): void {
     const record = this.#records.get(instanceId);
     if (!record || (record.cpuPercent === usage?.cpuPercent && record.memoryBytes === usage?.memoryBytes)) return;
     this.#records.set(instanceId, { ...record, cpuPercent: usage?.cpuPercent, memoryBytes: usage?.memoryBytes });
-    this.#changed.add(instanceId);
+    if (isNotable(this.#toldUsage.get(instanceId), usage)) this.#changed.add(instanceId);
   }
 
   forget(instanceId: string): void {
     this.#records.delete(instanceId);
+    this.#toldUsage.delete(instanceId);
     this.#changed.delete(instanceId);
     this.#removed.add(instanceId);
     this.#log.info({ instanceId }, "instance removed");
@@ -169,6 +190,10 @@ export class Instances {
     this.#changed = new Set();
     this.#removed = new Set();
     const records = ids.flatMap((instanceId) => this.#records.get(instanceId) ?? []);
+    for (const { instanceId, cpuPercent, memoryBytes } of records) {
+      if (cpuPercent === undefined || memoryBytes === undefined) this.#toldUsage.delete(instanceId);
+      else this.#toldUsage.set(instanceId, { cpuPercent, memoryBytes });
+    }
     const live = records.length > 0 ? this.#live() : undefined;
     const reports = records.map((record) => report(record, this.#problem, live?.get(record.instanceId)));
     return { manifest: this.#revision, instances: reports, removed };

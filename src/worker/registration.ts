@@ -27,7 +27,7 @@ export interface RegistrationParts {
 
 /**
  * One try. A known key needs no token, so a token, which may serve only once, is fetched when the key alone was refused.
- * @throws AppError JOIN_REFUSED when the cluster does not want us; SERVER_UNREACHABLE | SERVER_TIMEOUT | JOIN_FAILED otherwise
+ * @throws AppError JOIN_REFUSED for what only an operator can mend; SERVER_UNREACHABLE | SERVER_TIMEOUT | JOIN_FAILED otherwise
  */
 export async function register(parts: RegistrationParts, signal: AbortSignal): Promise<Credentials> {
   const { secret: key, isNew } = await ownSecret(parts.keyPath);
@@ -37,19 +37,32 @@ export async function register(parts: RegistrationParts, signal: AbortSignal): P
     return parts.http.send("POST", "/api/node/register", { body, signal, timeoutMs: 15_000 });
   };
   let answer = isNew ? undefined : await send();
-  if (!answer || isRefusal(answer)) {
+  if (!answer || isUnknown(answer)) {
     const token = await parts.joinToken?.();
     if (token || !answer) answer = await send(token);
   }
+  if (answer.status === 404 || answer.status === 405) throw await misdirected(parts.http, signal);
   return { key, ...read(answer, parts.http.server.host) };
 }
 
-const isRefusal = ({ status }: HttpAnswer) => status === 401 || status === 403;
+const isUnknown = ({ status }: HttpAnswer) => status === 401 || status === 403;
+/** Another version, a taken name, an inadmissible description: the next try would be answered the same. */
+const REFUSALS: ReadonlySet<number> = new Set([400, 401, 403, 409, 422]);
+
+/** There is a server, but nobody registers there: the mistake that is made most often has words of its own. */
+async function misdirected(http: HttpClient, signal: AbortSignal): Promise<AppError> {
+  const { body } = await http.send("GET", "/api/version", { signal, timeoutMs: 15_000 });
+  const isRoot = typeof (body as { version?: unknown } | null)?.version === "string";
+  const what = isRoot ? "is a root, not a cluster" : "is no cluster";
+  const remedy = "--cluster wants the join port of a cluster, 10100 unless it was set otherwise";
+  return new AppError("JOIN_REFUSED", `${http.server.origin} ${what}: ${remedy}`);
+}
 
 function read(answer: HttpAnswer, server: string): Omit<Credentials, "key"> {
   const { status, body } = answer;
   const reason = (body as { message?: unknown } | null)?.message ?? `HTTP ${status}`;
-  if (isRefusal(answer)) throw new AppError("JOIN_REFUSED", `The cluster at ${server} refuses this worker: ${reason}`);
+  if (REFUSALS.has(status))
+    throw new AppError("JOIN_REFUSED", `The cluster at ${server} refuses this worker: ${reason}`);
   if (status !== 200 && status !== 201)
     throw new AppError("JOIN_FAILED", `Cannot join the cluster at ${server}: ${reason}`);
   const checked = validate(RegisterResponse, body);

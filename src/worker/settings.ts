@@ -17,6 +17,18 @@ const Labels = z.union([
   ),
 ]);
 
+/** A list, or its text form `10000,8443`; the empty text is the empty list. */
+const Ports = z.pipe(
+  z.union([
+    z.array(z.number()),
+    z.pipe(
+      z.string().check(z.regex(/^(?:\d{1,5}(?:,\d{1,5})*)?$/, "write numbers with commas between them")),
+      z.transform((value) => (value === "" ? [] : value.split(",").map(Number))),
+    ),
+  ]),
+  z.array(z.int().check(z.minimum(1), z.maximum(65_535))),
+);
+
 export const WORKER_SETTINGS = {
   cluster: {
     schema: text,
@@ -41,7 +53,7 @@ export const WORKER_SETTINGS = {
   ociRuntime: { schema: text, help: "OCI runtime that containerd starts containers with.", default: "runc" },
   subnet: {
     schema: z.optional(text),
-    help: "IPv4 range of the sandboxes of this worker; default: the cluster gives it one, and more when it needs them.",
+    help: "IPv4 range of the sandboxes of this worker, which its cluster must allow; default: the cluster gives it one, and more when it needs them.",
   },
   location: {
     schema: z.string().check(z.maxLength(200)),
@@ -62,6 +74,11 @@ export const WORKER_SETTINGS = {
     schema: text,
     help: "Unix socket for commands on this machine, such as oak net show.",
     default: CONTROL_SOCKET,
+  },
+  guardPorts: {
+    schema: Ports,
+    help: "Ports that instances may not reach on workers and on the cluster's machine, separated by commas: the root's, where it runs on one of these; join port and MQTT are guarded anyway.",
+    default: "10000",
   },
   publicIp: {
     schema: z.optional(text),

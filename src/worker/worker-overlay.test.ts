@@ -48,7 +48,7 @@ test("a worker waits for its subnet with a reason, gets another one, and tells h
   assert.deepEqual(cluster.instances.get(id)?.live?.worker.subnets, ["10.18.0.64/26"]);
   assert.equal(cluster.reports.at(-1)?.addressesFree, 60);
   assert.equal(machine.network.identities.get(id), addressOf(0));
-  assert.deepEqual(machine.network.settings?.guardedPorts?.length, 2);
+  assert.deepEqual(machine.network.settings?.guardedPorts?.length, 3);
   await cluster.giveNetwork("10.18.0.64/26", "10.18.0.128/26");
   await eventually(() => cluster.instances.get(id)?.live?.worker.subnets.length === 2, "the new subnet is told");
 });

@@ -21,6 +21,7 @@ import { runTogether } from "../base/task-group.ts";
 import type { Network } from "../net/network.ts";
 import type { Overlay } from "../net/overlay.ts";
 import type { WorkerInfo } from "../protocol/capacity.ts";
+import type { NetDocument } from "../protocol/net-document.ts";
 import type { ContainerRuntime } from "../runtime/container-runtime.ts";
 import { HttpClient } from "../transport/http-client.ts";
 import { MachineLoad, measureMachine, ociArchitecture } from "./capacity.ts";
@@ -68,12 +69,15 @@ export interface WorkerRole {
   run(signal: AbortSignal): Promise<void>;
   /** The link to the cluster is up for the first time. */
   readonly ready: Promise<void>;
+  /** Why it can do nothing for its instances now, such as a runtime that is away. */
+  readonly problem: () => string | undefined;
 }
 
 /** @throws AppError SERVER_URL_INVALID for the cluster's URL */
 export function createWorker(settings: WorkerSettings, deps: WorkerDeps): WorkerRole {
   const { runtime, clock } = deps;
   const log = deps.log.child({ role: "worker" });
+  const { subnet, guardPorts } = settings;
   const isNetOff = settings.net === "off";
   const network = isNetOff ? new NoNetwork() : deps.network;
   const http = new HttpClient(settings.cluster);
@@ -108,7 +112,7 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
     ? undefined
     : new WorkerOverlay({
         ...{ stateDir: settings.stateDir, clusterHost: host, overlay: deps.network, own, log, clock },
-        fixed: { subnet: settings.subnet, joinPort: Number(http.server.port || 80) },
+        fixed: { subnet, joinPort: Number(http.server.port || 80), guardPorts },
         sandboxes: () => network.list(),
         desired: () => desired.current,
         probes: deps.probes,
@@ -190,10 +194,12 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
     isKnown: (instanceId) => instances.records.has(instanceId),
     send: (part) => link.sendLog(part),
   });
+  const clusterState = () => ({ url: http.server.origin, connected: link.isConnected, problem: link.problem });
   const usage = new UsageMeter({ runtime, containers: engine.containers, instances, logs, log, clock });
 
   return {
     ready: ready.promise,
+    problem: () => instances.problem,
     async run(signal) {
       const stored = await desiredFile.read();
       if (stored) desired.restore(stored);
@@ -207,7 +213,7 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
             reports: (stop) => reporter.run(stop),
             "desired file": (stop) => desiredFile.run(stop),
             readiness: (stop) => readiness.run(stop),
-            ...(overlay && overlayLoops(overlay, { path: settings.controlSocket, log, clock })),
+            ...(overlay && overlayLoops(overlay, clusterState, { path: settings.controlSocket, log, clock })),
             coordinate: (stop) => coordinate.run(stop),
             targets: (stop) => targetMeter.run(stop),
             usage: (stop) => usage.run(stop),
@@ -224,12 +230,13 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
 
 function overlayLoops(
   overlay: WorkerOverlay,
+  clusterState: () => NetDocument["cluster"],
   options: { readonly path: string; readonly log: Logger; readonly clock: Clock },
 ) {
   const socket = new ControlSocket({
     ...options,
     routes: {
-      "GET /net": async () => netDocument(overlay),
+      "GET /net": async () => ({ ...netDocument(overlay), cluster: clusterState() }),
       "POST /net/check": (signal) => netCheck(overlay, () => options.clock.monotonic(), signal),
     },
   });

@@ -446,7 +446,7 @@ export class TestCluster {
   }
 
   async workersBy(): Promise<
-    Record<string, { status: string; malformed_messages: number; memory_bytes_free: number }>
+    Record<string, { status: string; malformed_messages: number; memory_bytes_free: number; refused?: string }>
   > {
     const { body } = await this.operate("GET", "/api/workers");
     return Object.fromEntries((body as { hostname: string }[]).map((one) => [one.hostname, one])) as never;

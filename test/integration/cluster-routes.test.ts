@@ -25,15 +25,18 @@ function routed(
   return { ...fresh, instanceId, serviceId, applicationId, jobName, instanceNumber, network };
 }
 
-const liveOn = (sandbox: string): InstanceReport["live"] => ({
+const liveOn = (sandbox: string): NonNullable<InstanceReport["live"]> => ({
   sandbox,
   // Whatever it claims: a worker speaks for itself only.
-  worker: { id: "f".repeat(24), address: "192.0.2.7", subnets: ["10.18.0.0/26"] },
+  worker: {
+    ...{ id: "f".repeat(24), address: "192.0.2.7" },
+    subnets: [`10.18.0.${64 * Math.floor(Number(sandbox.split(".")[3]) / 64)}/26`],
+  },
 });
 
 async function goLive(worker: ScriptedWorker, one: Assignment, sandbox: string): Promise<void> {
   await eventually("placed", () => worker.lists(one));
-  await worker.reportStatus(one.instanceId, "RUNNING", { live: liveOn(sandbox)! });
+  await worker.reportStatus(one.instanceId, "RUNNING", { live: liveOn(sandbox) });
 }
 
 const livesOf = (table: ServiceRoute | undefined) =>
@@ -42,7 +45,12 @@ const livesOf = (table: ServiceRoute | undefined) =>
 /** A cluster with two workers that report what a test tells them to. */
 async function twoWorkers(): Promise<{ it: TestCluster; one: ScriptedWorker; two: ScriptedWorker }> {
   const it = await TestCluster.start();
-  return { it, one: await it.join(workerInfo("one"), false), two: await it.join(workerInfo("two"), false) };
+  it.root.send({ type: "network", serviceRange: "10.30.0.0/16", blocks: ["10.18.0.0/22"] });
+  const one = await it.join(workerInfo("one"), false);
+  await eventually("the first subnet", () => one.network?.subnets[0] === "10.18.0.0/26");
+  const two = await it.join(workerInfo("two"), false);
+  await eventually("the second subnet", () => two.network?.subnets[0] === "10.18.0.64/26");
+  return { it, one, two };
 }
 
 test("a worker learns of live instances of its own cluster, by any key, and of their end at once", async () => {
@@ -72,7 +80,7 @@ test("a worker learns of live instances of its own cluster, by any key, and of t
   await one.reportStatus(wanted.instanceId, "RUNNING");
   await eventually("out", () => livesOf(two.tables.get(serviceId))?.[0]?.[1] === undefined);
   await eventually("told above", () => it.root.instances.get(wanted.instanceId)?.live === undefined);
-  await one.reportStatus(wanted.instanceId, "RUNNING", { live: liveOn("10.18.0.3")! });
+  await one.reportStatus(wanted.instanceId, "RUNNING", { live: liveOn("10.18.0.3") });
   await eventually("in again", () => livesOf(two.tables.get(serviceId))?.[0]?.[1] === "10.18.0.3");
 });
 
@@ -92,6 +100,46 @@ test("a withdrawn instance is out of the tables before its worker can have stopp
   // Its worker has not said a word yet; it will let connections drain for longer than this.
   await eventually("out", () => one.tables.get(first.serviceId)!.instances.length === 1, 100);
   assert.deepEqual(livesOf(one.tables.get(first.serviceId)), [[0, "10.18.0.2"]]);
+});
+
+test("an instance brings the routes of its application to its worker, which need not ask, nor its cluster wait", async () => {
+  const { it, one, two } = await twoWorkers();
+  await using _ = it;
+  await one.askAll();
+  const wanted = routed({ directWorkers: ["one"] });
+  const application = interestIn.application(wanted.applicationId);
+  // It has said so with the assignment; asked, it would say nothing.
+  it.root.answer = undefined;
+  it.root.want(wanted);
+  it.root.send({
+    type: "routes",
+    tables: [],
+    answers: [{ key: application, serviceIds: [wanted.serviceId] }],
+    gone: [],
+  });
+  await eventually("placed", () => one.lists(wanted));
+  await eventually("answered", () => one.tables.has(wanted.serviceId), 500);
+  assert.deepEqual(one.answers.get(application), [wanted.serviceId]);
+  await eventually("told above", () => it.root.interest.has(application));
+  assert.equal(two.answers.size, 0);
+  await one.drop(application);
+  await eventually("withdrawn", () => !it.root.interest.has(application));
+});
+
+test("what the root offers for an instance that nobody can run is given up", async () => {
+  await using it = await TestCluster.start();
+  await it.join(workerInfo("one"), false);
+  const wanted = routed({ cpuMillis: 1e6 });
+  const application = interestIn.application(wanted.applicationId);
+  it.root.interest.add(application);
+  it.root.want(wanted);
+  it.root.send({
+    type: "routes",
+    tables: [],
+    answers: [{ key: application, serviceIds: [wanted.serviceId] }],
+    gone: [],
+  });
+  await eventually("given up", () => !it.root.interest.has(application));
 });
 
 test("instances of other clusters come from the root, our own are not taken from there", async () => {
@@ -265,4 +313,36 @@ test("workers get subnets out of the cluster's blocks, more as they fill up, the
   assert.deepEqual(one.network!.subnets.slice(0, 3), ["10.18.4.0/26", "10.18.4.64/26", "10.18.4.128/26"]);
   await it.operate("DELETE", `/api/workers/${two.id}`);
   await eventually("taken back", () => two.network === undefined || !two.isConnected);
+});
+
+test("a worker that claims a place which is not its own gets no traffic, and the operator sees why", async () => {
+  const { it, one, two } = await twoWorkers();
+  await using _ = it;
+  const wanted = routed({ directWorkers: ["one"] });
+  const { serviceId, instanceId } = wanted;
+  it.root.answer = () => [serviceId];
+  it.root.want(wanted);
+  await goLive(one, wanted, "10.18.0.2");
+  await two.ask(interestIn.name(wanted.jobName));
+  const sandbox = () => livesOf(two.tables.get(serviceId))?.[0]?.[1];
+  await eventually("live", () => sandbox() === "10.18.0.2");
+  const { worker } = liveOn("10.18.0.2");
+  const lies = [
+    { live: { sandbox: "10.18.0.66", worker }, said: 'sandbox address "10.18.0.66" refused: ' },
+    { live: liveOn("10.18.0.66"), said: 'subnet "10.18.0.64/26" refused: ' },
+    {
+      live: { sandbox: "10.18.0.2", worker: { ...worker, address: "10.30.0.9" } },
+      said: 'address "10.30.0.9" refused: ',
+    },
+  ];
+  for (const { live, said } of lies) {
+    await one.reportStatus(instanceId, "RUNNING", { live });
+    await eventually("out", () => sandbox() === undefined);
+    await eventually("told above", () => it.root.instances.get(instanceId)?.live === undefined);
+    const { refused = "" } = (await it.workersBy()).one!;
+    assert.ok(refused.startsWith(said), refused);
+    await one.reportStatus(instanceId, "RUNNING", { live: liveOn("10.18.0.2") });
+    await eventually("believed again", () => sandbox() === "10.18.0.2");
+    assert.equal((await it.workersBy()).one!.refused, undefined);
+  }
 });

@@ -94,6 +94,25 @@ test("a half registration is refused and never becomes a worker", async () => {
   assert.deepEqual(await it.workersBy(), {});
 });
 
+test("a worker that registered and never reported is shown, with the reason, and never offered", async () => {
+  await using it = await TestCluster.start();
+  const half = new ScriptedWorker(workerInfo("half", { cpuMillis: 64_000 }));
+  assert.equal((await half.register(it.joinPort, await it.role!.issueWorkerToken())).status, 200);
+  const whole = await it.join(workerInfo("whole"));
+  const { half: shown } = (await it.workersBy()) as Record<string, { status: string; detail?: string }>;
+  assert.equal(shown!.status, "suspect");
+  assert.match(shown!.detail!, /^registered, but has not reported .* it gets no instances until it does/);
+  const wanted = assignment();
+  it.root.want(wanted);
+  await eventually("placed on the other", () => whole.lists(wanted));
+  const pinned = assignment({ directWorkers: ["half"] });
+  it.root.want(pinned);
+  await eventually("waits", () =>
+    /waiting to hear from worker "half" again/.test(it.root.instances.get(pinned.instanceId)?.detail ?? ""),
+  );
+  assert.equal(it.root.aggregate?.all.workers, 1, "its room is not told to the root");
+});
+
 test("the operator's pages want the operator's token, which only its owner can read", async () => {
   await using it = await TestCluster.start();
   const http = new HttpClient(`http://127.0.0.1:${it.joinPort}`);

@@ -97,6 +97,55 @@ test("what was written is there again: workers, placements, reports, withdrawals
   }
 });
 
+test("a move that has begun is there again, in each of its parts", () => {
+  const folder = mkdtempSync(join(tmpdir(), "oak-cluster-store-"));
+  try {
+    const path = join(folder, "cluster.db");
+    const instanceId = `${SERVICE}-0`;
+    const first = open(path);
+    const [a, b] = ["a", "b"].map(
+      (hostname) => first.state.addWorker({ keyDigest: hostname, info: { ...info, hostname } }).id,
+    ) as [string, string];
+    first.state.applyDesired({ full: true, assignments: [assignment(0)], removed: [] });
+    first.state.applySteps([
+      { do: "place", instanceId, workerId: a },
+      { do: "prepare", instanceId, workerId: b, reason: "too far" },
+    ]);
+    const { placement, successor } = first.state.instance(instanceId)!;
+    const report = { instanceId, status: "RUNNING", detail: "", since: 5, restarts: 0 } as const;
+    first.state.observe(a, { ...report, generation: placement!.number });
+    first.state.observe(b, { ...report, generation: successor!.placement.number });
+    first.state.save();
+    first.store.close();
+
+    const second = open(path);
+    const begun = second.state.instance(instanceId)!;
+    assert.deepEqual([begun.placement, begun.report?.status], [placement, "RUNNING"]);
+    assert.deepEqual(begun.successor?.placement, successor!.placement);
+    assert.deepEqual([begun.successor?.reason, begun.successor?.report?.status], ["too far", "RUNNING"]);
+    second.state.applySteps([{ do: "switch", instanceId, workerId: b, reason: "too far" }]);
+    second.store.close();
+
+    const third = open(path);
+    const switched = third.state.instance(instanceId)!;
+    assert.deepEqual([switched.placement, switched.successor], [successor!.placement, undefined]);
+    assert.deepEqual([switched.predecessor?.placement, switched.predecessor?.report?.status], [placement, "RUNNING"]);
+    assert.equal(switched.moveNote, 'moved from worker "a": too far');
+    third.state.applySteps([{ do: "retire", instanceId, workerId: a }]);
+    third.store.close();
+
+    const fourth = open(path);
+    assert.equal(fourth.state.instance(instanceId)!.predecessor, undefined);
+    assert.deepEqual(
+      fourth.state.withdrawals.map(({ workerId, number }) => [workerId, number]),
+      [[a, placement!.number]],
+    );
+    fourth.store.close();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
 test("a full report of the root withdraws what it does not list, each change raises the manifest once", () => {
   const { state, store } = open(":memory:");
   const { id: workerId } = state.addWorker({ keyDigest: "d", info });

@@ -9,11 +9,20 @@ import { WorkerInfo } from "../../protocol/capacity.ts";
 import { Assignment, InstanceReport } from "../../protocol/instance.ts";
 import { PlacementRequest } from "../../protocol/placement-request.ts";
 import { type DecisionRecord, readRecord } from "../../scheduler/record.ts";
-import type { Placement, Withdrawal, Worker } from "../model.ts";
+import type { Instance, Placement, Withdrawal, Worker } from "../model.ts";
 import { MIGRATIONS } from "./migrations.ts";
 import { OverlayStore } from "./overlay-store.ts";
 
-export interface StoredInstance {
+const Place = z.object({ workerId: z.string(), number: z.int() });
+
+/** Of an instance that moves, or has moved. */
+const Move = z.object({
+  successor: z.optional(z.object({ placement: Place, reason: z.string(), report: z.optional(InstanceReport) })),
+  predecessor: z.optional(z.object({ placement: Place, report: z.optional(InstanceReport) })),
+  moveNote: z.optional(z.string()),
+});
+
+export interface StoredInstance extends z.infer<typeof Move> {
   readonly assignment: Assignment;
   readonly placement?: Placement | undefined;
   readonly report?: InstanceReport | undefined;
@@ -29,10 +38,10 @@ const SQL = {
     ON CONFLICT (id) DO UPDATE SET hostname = excluded.hostname, info = excluded.info,
       manifest_revision = excluded.manifest_revision`,
   removeWorker: "DELETE FROM workers WHERE id = ?",
-  instances: "SELECT assignment, worker_id, placement, report FROM instances ORDER BY rowid",
-  putInstance: `INSERT INTO instances (id, assignment, worker_id, placement, report) VALUES (?, ?, ?, ?, ?)
+  instances: "SELECT assignment, worker_id, placement, report, move FROM instances ORDER BY rowid",
+  putInstance: `INSERT INTO instances (id, assignment, worker_id, placement, report, move) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET assignment = excluded.assignment, worker_id = excluded.worker_id,
-      placement = excluded.placement, report = excluded.report`,
+      placement = excluded.placement, report = excluded.report, move = excluded.move`,
   removeInstance: "DELETE FROM instances WHERE id = ?",
   withdrawals: "SELECT instance_id, worker_id, placement, revision, request FROM withdrawals",
   putWithdrawal:
@@ -88,6 +97,7 @@ export class ClusterStore {
       placement:
         row.worker_id === null ? undefined : { workerId: String(row.worker_id), number: Number(row.placement) },
       report: row.report === null ? undefined : parse(InstanceReport, row.report),
+      ...(row.move === null ? {} : parse(Move, row.move)),
     }));
   }
 
@@ -110,13 +120,15 @@ export class ClusterStore {
     this.#statements.removeWorker.run(id);
   }
 
-  putInstance({ assignment, placement, report }: StoredInstance): void {
+  putInstance(instance: Pick<Instance, "assignment" | "placement" | "report" | keyof z.infer<typeof Move>>): void {
+    const { assignment, placement, report } = instance;
     this.#statements.putInstance.run(
       assignment.instanceId,
       JSON.stringify(assignment),
       placement?.workerId ?? null,
       placement?.number ?? null,
       report ? JSON.stringify(report) : null,
+      moveOf(instance),
     );
   }
 
@@ -160,4 +172,12 @@ export class ClusterStore {
   close(): void {
     this.#database.close();
   }
+}
+
+function moveOf({ successor, predecessor, moveNote }: Pick<Instance, keyof z.infer<typeof Move>>): string | null {
+  if (!successor && !predecessor && moveNote === undefined) return null;
+  const next = successor && { placement: successor.placement, reason: successor.reason, report: successor.report };
+  const before = predecessor && { placement: predecessor.placement, report: predecessor.report };
+  const move: z.infer<typeof Move> = { successor: next, predecessor: before, moveNote };
+  return JSON.stringify(move);
 }

@@ -59,4 +59,8 @@ export const MIGRATIONS: readonly string[] = [
   -- By which the workers of the installation know each other.
   ALTER TABLE network ADD COLUMN key TEXT;
   `,
+  `
+  -- Of an instance that moves between two workers: the other one, and why (Move in cluster-store.ts).
+  ALTER TABLE instances ADD COLUMN move TEXT;
+  `,
 ];

@@ -1,0 +1,175 @@
+/** An instance follows its users to a worker at another site; whoever asks it meanwhile notices nothing. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { RouteUpdate, ServiceRoute } from "../../src/protocol/route.ts";
+import { startLab, type TestLab } from "../support/lab.ts";
+import { eventually } from "../support/lab-host.ts";
+
+/** One way, between the sites: within a site the promise holds, across it does not. */
+const DELAY_MS = 30;
+const NEAR_MS = DELAY_MS;
+/** Where the users are said to be: each worker sends its packets to it where they are now. */
+const USERS = "198.51.100.7";
+const topology = {
+  link: { delay: `${DELAY_MS}ms` },
+  sites: [
+    { name: "hq", hosts: [{ name: "root", role: "root" }] },
+    {
+      name: "edge1",
+      hosts: [
+        { name: "c1", role: "cluster" },
+        { name: "w1", role: "worker" },
+        { name: "u1", role: "none" },
+      ],
+    },
+    {
+      name: "edge2",
+      hosts: [
+        { name: "w2", role: "worker", cluster: "c1" },
+        { name: "u2", role: "none" },
+      ],
+    },
+  ],
+};
+const SERVER = ["/bin/busybox", "sh", "-c", "cd /www; exec /bin/busybox httpd -f -p 80"];
+const IDLE = ["/bin/busybox", "sh", "-c", "trap 'exit 0' TERM; /bin/busybox sleep 100000 & wait"];
+/** One connection after the other until told to end; then says how many were answered, and why others were not. */
+const LOAD = `
+const { request } = require("node:http");
+const failures = [];
+let answers = 0;
+let going = true;
+process.on("SIGTERM", () => { going = false; });
+const host = process.argv[1];
+const ask = () => new Promise((resolve) => {
+  const began = new Date().toISOString();
+  let phase = "connecting";
+  const failed = (error) => { failures.push([error.message, "while", phase, "since", began].join(" ")); resolve(); };
+  const call = request({ host, agent: false, timeout: 3000 }, (response) => {
+    response.resume().on("end", () => { answers += 1; resolve(); }).on("error", failed);
+  });
+  call.on("socket", (socket) => socket.on("connect", () => { phase = "waiting for an answer"; }));
+  call.on("timeout", () => call.destroy(new Error("no answer"))).on("error", failed).end();
+});
+(async () => {
+  while (going) await ask();
+  console.log(JSON.stringify({ answers, failures }));
+})();
+`;
+
+interface InstanceRow {
+  readonly status: string;
+  readonly status_detail: string;
+}
+interface WorkerRow {
+  readonly hostname: string;
+  readonly instances: readonly { readonly jobName: string }[];
+}
+let lab: TestLab;
+
+before(async () => {
+  lab = await startLab({ topology });
+  await lab.buildImage();
+});
+after(() => lab?.remove());
+
+async function usersAre(host: "u1" | "u2"): Promise<void> {
+  const rules = `
+    table ip users
+    delete table ip users
+    table ip users {
+      chain output {
+        type nat hook output priority -150
+        ip daddr ${USERS} dnat to ${await lab.address(host)}
+      }
+    }`;
+  for (const worker of ["w1", "w2"]) {
+    const { exitCode, stderr } = await lab.run(worker, ["nft", "-f", "-"], { input: rules });
+    assert.equal(exitCode, 0, stderr);
+  }
+}
+
+async function deploy(): Promise<void> {
+  const common = {
+    ...{ microservice_namespace: "e2e", virtualization: "container", memory: 0 },
+    code: "oakestra.local/hello:latest",
+  };
+  const near = { type: "latency", target: USERS, threshold: NEAR_MS, rigidness: 0.9, convergence_time: 60 };
+  const healthcheck = { type: "tcp", port: 80, interval: 1 };
+  const microservices = [
+    { ...common, microservice_name: "web", cmd: SERVER, constraints: [near], healthcheck },
+    { ...common, microservice_name: "client", cmd: IDLE, constraints: [{ type: "direct", node: "w1" }] },
+  ];
+  const one = { application_name: "shop", application_namespace: "e2e", microservices };
+  const input = JSON.stringify({ sla_version: "v2.0", applications: [one] });
+  const { exitCode, stderr } = await lab.run("root", ["oak", "deploy", "-f", "-"], { input, timeoutMs: 120_000 });
+  assert.equal(exitCode, 0, stderr);
+}
+
+async function instances(service: string): Promise<InstanceRow[]> {
+  const { instance_list } = await lab.json<{ instance_list: InstanceRow[] }>(["service", "show", `shop.${service}`]);
+  return instance_list;
+}
+
+/** The workers on which the web server is. */
+async function holders(): Promise<string[]> {
+  const workers = await lab.json<WorkerRow[]>(["worker", "ls"], "c1");
+  const hasIt = ({ instances }: WorkerRow) => instances.some(({ jobName }) => jobName.includes(".web."));
+  return workers.filter(hasIt).map(({ hostname }) => hostname);
+}
+
+async function routeOf(worker: string, service: string): Promise<ServiceRoute> {
+  return await eventually(
+    async () => {
+      const { tables } = JSON.parse(await lab.sh(worker, "cat /var/lib/oakestra/worker/routes.json")) as RouteUpdate;
+      return tables.find(({ jobName, instances }) => jobName.includes(`.${service}.`) && instances[0]?.live);
+    },
+    { what: `a live instance of ${service} as ${worker} knows it` },
+  );
+}
+
+async function loadDuring(address: string, work: () => Promise<void>) {
+  const { live } = (await routeOf("w1", "client")).instances[0]!;
+  const pidFile = "/run/load.pid";
+  const enter = ["ip", "netns", "exec", `oak-${live!.sandbox}`];
+  const script = ["sh", "-c", `echo $$ >${pidFile}; exec "$@"`, "sh", ...enter, process.execPath, "-e", LOAD];
+  const running = lab.run("w1", [...script, address], { timeoutMs: 300_000 });
+  await eventually(() => lab.sh("w1", `cat ${pidFile}`), { what: "the start of the load" });
+  try {
+    await work();
+  } finally {
+    await lab.sh("w1", `kill $(cat ${pidFile}); rm ${pidFile}`);
+  }
+  const { stdout, stderr } = await running;
+  if (stdout === "") throw new Error(`The load said nothing: ${stderr}`);
+  return JSON.parse(stdout) as { answers: number; failures: readonly string[] };
+}
+
+test("an instance moves after its users, no request fails meanwhile, and why is told", async () => {
+  await usersAre("u1");
+  await deploy();
+  assert.deepEqual(await holders(), ["w1"]);
+  const route = await routeOf("w1", "web");
+  const statuses = new Set<string>();
+  const containers = async (worker: string) => (await lab.sh(worker, "ctr -n edge.io tasks ls")).includes(".web.");
+  const { answers, failures } = await loadDuring(route.roundRobin, async () => {
+    await usersAre("u2");
+    await eventually(
+      async () => {
+        const [instance] = await instances("web");
+        statuses.add(instance!.status);
+        return /moved from worker "w1"/.test(instance!.status_detail);
+      },
+      { withinMs: 240_000, everyMs: 250, what: "the move" },
+    );
+    await eventually(async () => !(await containers("w1")), { withinMs: 30_000, what: "the end of the old one" });
+  });
+  assert.deepEqual(failures, []);
+  assert.ok(answers > 100, `${answers} answers`);
+  assert.deepEqual([...statuses], ["RUNNING"], "to the root it ran all the time");
+  assert.deepEqual(await holders(), ["w2"]);
+  const explained = await lab.sh("root", "oak explain shop.web/0");
+  const why = `latency to users ${USERS} was within ${NEAR_MS} ms in`;
+  assert.match(explained, new RegExp(`moves to worker "w2" as soon as it runs there: ${why}`));
+  assert.match(explained, new RegExp(`moved from worker "w1": ${why}`));
+});
