@@ -95,10 +95,9 @@ function end(error: unknown): never {
 async function runRole(role: RoleName, flags: RoleFlags): Promise<void> {
   const settings = await edge.roleSettings(role);
   const configPath = flags.config ?? process.env.OAK_CONFIG;
-  const { explain, readConfig } = await import("./cli/role-settings.ts");
+  const { readConfig } = await import("./cli/role-settings.ts");
   const file = configPath === undefined ? {} : { file: await readConfig(configPath) };
   const resolved = resolveSettings(settings, { flags: flags.settings, environment: process.env, ...file });
-  if (flags.explain) return explain(terminal, settings, resolved);
   const values = resolved.values as unknown as Common;
   if (role === "up") await refuseSecond();
   if (flags.detach) return await detach(values.stateDir);
@@ -149,6 +148,8 @@ async function announce(role: RoleName, running: Role, { host }: Common): Promis
       : `password in "${admin.passwordPath}" (`;
     text += `First start: user "${admin.username}", ${password}change it: oak user passwd)\n`;
   }
+  const problem = running.problem?.();
+  if (problem !== undefined) text += `Warning: no instance can be started yet: ${problem}\n`;
   if (readyFd === undefined) return terminal.out(text);
   writeSync(Number(readyFd), text);
   closeSync(Number(readyFd));

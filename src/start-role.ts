@@ -9,10 +9,13 @@ import type { RootRole } from "./root/root.ts";
 import type { RootSettings } from "./root/settings.ts";
 import type { UpSettings } from "./up-settings.ts";
 import type { WorkerSettings } from "./worker/settings.ts";
+import type { WorkerRole } from "./worker/worker.ts";
 
 export interface Role {
   run(signal: AbortSignal): Promise<void>;
   readonly ready: Promise<unknown>;
+  /** A worker's: why it can do nothing for its instances now. */
+  readonly problem?: WorkerRole["problem"];
   /** A root's. */
   readonly api?: RootRole["listening"];
   readonly initialAdmin?: RootRole["initialAdmin"];

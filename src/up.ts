@@ -8,7 +8,7 @@ import type { Overlay } from "./net/overlay.ts";
 import { createRoot, type RootRole } from "./root/root.ts";
 import type { ContainerRuntime } from "./runtime/container-runtime.ts";
 import type { UpSettings } from "./up-settings.ts";
-import { createWorker } from "./worker/worker.ts";
+import { createWorker, type WorkerRole } from "./worker/worker.ts";
 
 export interface UpDeps {
   /** Of this program, for each tier to show the one above. */
@@ -23,6 +23,7 @@ export interface Up {
   run(signal: AbortSignal): Promise<void>;
   /** When the API answers and the worker has joined. */
   readonly ready: Promise<unknown>;
+  readonly problem: WorkerRole["problem"];
   /** Where the API answers. */
   readonly api: RootRole["listening"];
   readonly initialAdmin: RootRole["initialAdmin"];
@@ -35,11 +36,18 @@ export function createUp(settings: UpSettings, { version, log, clock, runtime, n
     { version, log: log.child({ role: "root" }), clock, passwordDir: stateDir },
   );
   const cluster = createCluster(
-    { ...settings, stateDir: `${stateDir}/cluster`, root: url(host, port), joinTokenFile: undefined },
+    {
+      ...{ ...settings, stateDir: `${stateDir}/cluster`, root: url(host, port), joinTokenFile: undefined },
+      // Both are this operator's word.
+      allowSubnets: [...settings.allowSubnets, ...(settings.subnet === undefined ? [] : [settings.subnet])],
+    },
     { version, log: log.child({ role: "cluster" }), clock, rootToken: () => root.issueClusterToken() },
   );
   const worker = createWorker(
-    { ...settings, stateDir: `${stateDir}/worker`, cluster: url(host, joinPort), joinTokenFile: undefined },
+    {
+      ...{ ...settings, stateDir: `${stateDir}/worker`, cluster: url(host, joinPort), joinTokenFile: undefined },
+      guardPorts: [...settings.guardPorts, ...(port === 0 ? [] : [port])],
+    },
     { version, log, clock, runtime, network, clusterToken: () => cluster.issueWorkerToken() },
   );
   return {
@@ -53,6 +61,7 @@ export function createUp(settings: UpSettings, { version, log, clock, runtime, n
         signal,
       ),
     ready: Promise.all([root.listening, cluster.listening, worker.ready]),
+    problem: worker.problem,
     api: root.listening,
     initialAdmin: root.initialAdmin,
   };

@@ -26,6 +26,15 @@ export const systemClock: Clock = {
     }),
 };
 
+/**
+ * The clock as it was when this was called, going on without jumps: for what one process both stamps and checks, and what a
+ * clock that is set must not end.
+ */
+export function steady(clock: Pick<Clock, "now" | "monotonic">): Pick<Clock, "now"> {
+  const startedAt = clock.now() - clock.monotonic();
+  return { now: () => Math.round(startedAt + clock.monotonic()) };
+}
+
 /** A signal that aborts with the parent, or with a TimeoutError after `timeoutMs`. */
 export function deadline(timeoutMs: number, signal?: AbortSignal): AbortSignal {
   const timeout = AbortSignal.timeout(timeoutMs);

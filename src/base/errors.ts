@@ -24,6 +24,13 @@ export function isAbort(error: unknown): boolean {
   return error instanceof Error && (error.name === "AbortError" || hasCode(error, "ABORT_ERR"));
 }
 
+/** What set off all that an error tells of. */
+export function rootCause(error: unknown): unknown {
+  let current = error;
+  for (let depth = 0; depth < 5 && current instanceof Error && current.cause != null; depth++) current = current.cause;
+  return current;
+}
+
 /** One line for logs and for `status_detail`: the message followed by those of its causes. */
 export function describeError(error: unknown): string {
   const parts: string[] = [];

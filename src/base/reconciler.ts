@@ -15,9 +15,14 @@ export interface ReconcilerOptions {
   readonly log: Logger;
   readonly resyncMs: number;
   readonly debounceMs?: number;
+  /** The part of the time that passes may take, above 0 to 1: after a long one the next waits a while. Default 1. */
+  readonly maxShare?: number;
   readonly backoff?: Backoff;
   readonly clock?: Clock;
 }
+
+/** However long a pass took. */
+const MAX_REST_MS = 1_000;
 
 export class Reconciler {
   readonly #options: ReconcilerOptions;
@@ -38,8 +43,10 @@ export class Reconciler {
   /** Runs passes until `signal` aborts, then resolves; a pass in flight gets the same signal. */
   async run(signal: AbortSignal): Promise<void> {
     const { name, pass, log, resyncMs, debounceMs = 0, backoff = { firstMs: 200, maxMs: 15_000 } } = this.#options;
+    const { maxShare = 1 } = this.#options;
     let failures = 0;
     while (!signal.aborted) {
+      const startedAt = this.#clock.monotonic();
       let pauseMs = resyncMs;
       try {
         this.#wanted = false;
@@ -56,7 +63,9 @@ export class Reconciler {
         this.#wanted = true;
         continue;
       }
-      await this.#pause(pauseMs, signal);
+      const restMs = Math.min(MAX_REST_MS, (this.#clock.monotonic() - startedAt) * (1 / maxShare - 1));
+      if (restMs >= 1) await pause(this.#clock, restMs, signal);
+      await this.#pause(pauseMs - restMs, signal);
       if (debounceMs > 0 && !signal.aborted) await pause(this.#clock, debounceMs, signal);
     }
   }

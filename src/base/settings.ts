@@ -36,44 +36,64 @@ export const Switch = z.pipe(
   z.transform((value): boolean => (typeof value === "boolean" ? value : ["true", "1", "yes", "on"].includes(value))),
 );
 
+export interface Sources {
+  readonly flags: Readonly<Record<string, unknown>>;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly file?: { readonly path: string; readonly content: Readonly<Record<string, unknown>> };
+}
+
+/** A setting as it was found: with its value, or with what is wrong with it. */
+export interface Inspected {
+  readonly key: string;
+  readonly origin: Origin;
+  /** In words: `--port`, `OAK_PORT`, `"port" in /etc/oak.yaml`, or the flag that it may come from. */
+  readonly source: string;
+  /** As it was written. */
+  readonly given: unknown;
+  readonly value?: unknown;
+  readonly problem?: AppError;
+}
+
+/** Every setting of the table, and what is no setting; nothing is thrown. */
+export function inspectSettings(
+  settings: Settings,
+  sources: Sources,
+): { readonly settings: readonly Inspected[]; readonly unknown: readonly AppError[] } {
+  const { file } = sources;
+  const known = Object.keys(settings);
+  const unknown = Object.keys(file?.content ?? {})
+    .filter((key) => !Object.hasOwn(settings, key))
+    .map((key) => unknownKey(key, file!.path, known));
+  return { settings: Object.entries(settings).map(([key, setting]) => inspect(key, setting, sources)), unknown };
+}
+
+function inspect(key: string, setting: Setting, { flags, environment, file }: Sources): Inspected {
+  const candidates: [Origin, unknown, string][] = [
+    ["flag", flags[key], flagName(key)],
+    ["environment", environment[environmentName(key)], environmentName(key)],
+    ["file", file?.content[key], `"${key}" in ${file?.path}`],
+    ["default", setting.default, setting.secret ? environmentName(key) : flagName(key)],
+  ];
+  const [origin, given, source] = candidates.find(([, value]) => value !== undefined) ?? candidates.at(-1)!;
+  const parsed = z.safeParse(setting.schema, given);
+  if (parsed.success) return { key, origin, source, given, value: parsed.data };
+  const shown = setting.secret ? "its value" : JSON.stringify(given);
+  const problem =
+    given === undefined ? "is required" : `does not accept ${shown}: ${parsed.error.issues[0]?.message ?? "invalid"}`;
+  const details = { key, origin };
+  return {
+    ...{ key, origin, source, given },
+    problem: new AppError("CONFIG_INVALID", `${source} ${problem}. ${setting.help}`, { details }),
+  };
+}
+
 /** @throws AppError CONFIG_INVALID naming the key, its source and its value. */
-export function resolveSettings<S extends Settings>(
-  settings: S,
-  sources: {
-    readonly flags: Readonly<Record<string, unknown>>;
-    readonly environment: Readonly<Record<string, string | undefined>>;
-    readonly file?: { readonly path: string; readonly content: Readonly<Record<string, unknown>> };
-  },
-): Resolved<S> {
-  for (const key of Object.keys(sources.file?.content ?? {})) {
-    if (!(key in settings)) throw unknownKey(key, sources.file!.path, Object.keys(settings));
-  }
-  const values: Record<string, unknown> = {};
-  const origins: Record<string, Origin> = {};
-  for (const [key, setting] of Object.entries(settings)) {
-    const candidates: [Origin, unknown][] = [
-      ["flag", sources.flags[key]],
-      ["environment", sources.environment[environmentName(key)]],
-      ["file", sources.file?.content[key]],
-      ["default", setting.default],
-    ];
-    const [origin, raw] = candidates.find(([, value]) => value !== undefined) ?? ["default", undefined];
-    const parsed = z.safeParse(setting.schema, raw);
-    if (!parsed.success) {
-      const shown = setting.secret ? "its value" : JSON.stringify(raw);
-      const source = {
-        flag: flagName(key),
-        environment: environmentName(key),
-        file: `"${key}" in ${sources.file?.path}`,
-        default: flagName(key),
-      }[origin];
-      const problem =
-        raw === undefined ? "is required" : `does not accept ${shown}: ${parsed.error.issues[0]?.message ?? "invalid"}`;
-      throw new AppError("CONFIG_INVALID", `${source} ${problem}. ${setting.help}`, { details: { key, origin } });
-    }
-    values[key] = parsed.data;
-    origins[key] = origin;
-  }
+export function resolveSettings<S extends Settings>(settings: S, sources: Sources): Resolved<S> {
+  const { settings: inspected, unknown } = inspectSettings(settings, sources);
+  const problem = unknown[0] ?? inspected.find((one) => one.problem)?.problem;
+  if (problem) throw problem;
+  const values = Object.fromEntries(inspected.map(({ key, value }) => [key, value]));
+  const origins = Object.fromEntries(inspected.map(({ key, origin }) => [key, origin]));
   return { values: values as Values<S>, origins: origins as Resolved<S>["origins"] };
 }
 

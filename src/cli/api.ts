@@ -85,7 +85,7 @@ export class Api {
     try {
       first = await chunks.next();
     } catch (error) {
-      if (!isUnauthorized(error)) throw explain(error);
+      if (!isUnauthorized(error)) throw error;
       await this.#refresh();
       chunks = open(this.#token());
       first = await chunks.next();
@@ -116,12 +116,7 @@ export class Api {
     path: string,
     options: { body?: unknown; timeoutMs?: number; token?: string | undefined },
   ): Promise<HttpAnswer> {
-    let answer: HttpAnswer;
-    try {
-      answer = await this.#client.send(method, path, { ...options, signal: this.signal });
-    } catch (error) {
-      throw explain(error);
-    }
+    const answer = await this.#client.send(method, path, { ...options, signal: this.signal });
     if (answer.status >= 400 || answer.status < 200) throw refusal(answer);
     return answer;
   }
@@ -205,9 +200,4 @@ export function refusal({ status, body }: HttpAnswer): AppError {
 
 function isUnauthorized(error: unknown): boolean {
   return error instanceof AppError && error.details.status === 401 && !hasCode(error, "LOGIN_FAILED");
-}
-
-function explain(error: unknown): unknown {
-  if (!hasCode(error, "SERVER_UNREACHABLE")) return error;
-  return new AppError("SERVER_UNREACHABLE", `${(error as Error).message} (is "oak up" running?)`, { cause: error });
 }

@@ -49,10 +49,12 @@ function addDeployment(program: Command, edge: Edge): void {
 
 function addExplanations(program: Command, edge: Edge): void {
   client(program.command("plan"))
-    .description("what deploying a descriptor would do, and where it would be placed; changes nothing")
+    .description(
+      "what a descriptor would change, and where its instances would go; changes nothing, ends with 2 if not all would be placed",
+    )
     .requiredOption("-f, --file <file>", "SLA descriptor, JSON or YAML; - reads standard input")
-    .option("-n, --instances <number>", "instances of each service", count, 1)
-    .action(async (options) => (await explanations()).plan(edge, options));
+    .option("-n, --instances <number>", "instances of each service that is new", count, 1)
+    .action(async (options) => (await import("./commands/plan.ts")).plan(edge, options));
   client(program.command("explain <service>"))
     .description("why instances are where they are, or nowhere: of SERVICE, or of SERVICE/NUMBER")
     .action(async (service, options) => (await explanations()).explain(edge, service, options));

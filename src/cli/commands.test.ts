@@ -98,15 +98,40 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   json({ message: "ok" });
 }
 
+const place = {
+  job_name: "a",
+  instance_number: 0,
+  decisions: [{ tier: "cluster", cluster_name: "home", lines: ["✗ w1: memory: needed 20 MB, had 10 MB"] }],
+};
 const planned = () => ({
   ok: root.isPlaceable,
   applications: [
-    { name: "shop.prod", action: "create", services: [{ name: "shop.prod.web.prod", action: "create", changes: [] }] },
+    {
+      name: "shop.prod",
+      action: "change",
+      services: [
+        {
+          name: "shop.prod.web.prod",
+          action: "change",
+          changes: [
+            { field: "memory", is: 10, would_be: 20 },
+            { field: "environment KEY", is: "[set]", would_be: "[changed]" },
+          ],
+          instances: { add: [], replace: [0, 1], keep: [], remove: [] },
+        },
+        {
+          name: "shop.prod.old.prod",
+          action: "remove",
+          changes: [],
+          instances: { add: [], replace: [], keep: [], remove: [4] },
+        },
+      ],
+    },
   ],
   placements: [
     root.isPlaceable
-      ? { job_name: "a", instance_number: 0, placed: true, cluster_name: "home", status: "", detail: "" }
-      : { job_name: "a", instance_number: 0, placed: false, cluster_name: "", status: "REQUESTED", detail: "waits" },
+      ? { ...place, placed: true, cluster_name: "home", worker_name: "w1", status: "NODE_SCHEDULED", detail: "" }
+      : { ...place, placed: false, cluster_name: "", worker_name: "", status: "REQUESTED", detail: "waits" },
   ],
   warnings: [],
 });
@@ -198,7 +223,6 @@ test("roles get their flags as typed, and only those", async () => {
         settings: { stateDir: "/x", insecureDefaultAdmin: "on" },
         config: undefined,
         detach: true,
-        explain: false,
       },
     },
   ]);
@@ -334,19 +358,40 @@ test("logs of one instance are plain; several are told apart", async () => {
   assert.match((await oak(["logs", "web"])).stdout, /shop\.web\/1 \| last words\n/);
 });
 
-test("plan ends with 0 when all would be placed, 1 when not, 2 for a descriptor that is none", async () => {
+test("plan tells what would change and where it would go, and ends with 0 when all would be placed", async () => {
   await loggedIn();
-  const plan = (input: string, ...more: string[]) => oak(["plan", "-f", "-", ...more], { input });
-  const good = await plan(SLA);
-  assert.equal(good.exitCode, 0, good.stderr);
-  assert.match(good.stdout, /\+ application shop.prod\n {2}\+ service shop.prod.web.prod\n→ a\/0 to cluster home/);
-  root.isPlaceable = false;
-  const bad = await plan(SLA);
-  assert.equal(bad.exitCode, 1);
-  assert.match(bad.stdout, /✗ a\/0 REQUESTED: waits/);
-  assert.equal((await plan("sla_version: v1")).exitCode, 2);
-  assert.equal(JSON.parse((await plan(SLA, "-o", "json")).stdout).ok, false);
+  const { exitCode, stdout, stderr } = await oak(["plan", "-f", "-"], { input: SLA });
+  assert.equal(exitCode, 0, stderr);
+  assert.deepEqual(stdout.split("\n"), [
+    "~ application shop.prod",
+    "  ~ service shop.prod.web.prod: 2 instances made anew",
+    "      memory: 10 → 20",
+    "      environment KEY: [set] → [changed]",
+    "  - service shop.prod.old.prod is not in the descriptor: 1 instance removed",
+    "→ a/0 to cluster home, worker w1",
+    "",
+  ]);
   assert.ok(!root.registered);
+});
+
+test("plan ends with 2, and each candidate's verdict, when something would not be placed", async () => {
+  await loggedIn();
+  root.isPlaceable = false;
+  const { exitCode, stdout, stderr } = await oak(["plan", "-f", "-"], { input: SLA });
+  assert.equal(exitCode, 2);
+  assert.match(stdout, /✗ a\/0 REQUESTED: waits\n {4}the cluster home would decide\n {6}✗ w1: memory: needed 20 MB/);
+  assert.match(stderr, /Not everything would be placed now/);
+  const json = await oak(["plan", "-f", "-", "-o", "json"], { input: SLA });
+  assert.deepEqual([json.exitCode, JSON.parse(json.stdout).ok], [2, false]);
+});
+
+test("plan ends with 2 for a descriptor that is none, or is not there", async () => {
+  await loggedIn();
+  assert.equal((await oak(["plan", "-f", "-"], { input: "sla_version: v1" })).exitCode, 2);
+  const missing = await oak(["plan", "-f", "/nonexistent/sla.yaml"]);
+  assert.equal(missing.exitCode, 2);
+  assert.match(missing.stderr, /Cannot read "\/nonexistent\/sla.yaml"/);
+  assert.ok(!root.requests.some((call) => call.startsWith("POST /api/plan")));
 });
 
 test("explain tells what happened and what was decided; replay decides it again", async () => {

@@ -37,7 +37,6 @@ export interface RoleFlags {
   readonly settings: Readonly<Record<string, unknown>>;
   readonly config?: string | undefined;
   readonly detach?: boolean | undefined;
-  readonly explain?: boolean | undefined;
 }
 
 export interface DownOptions {

@@ -14,6 +14,7 @@ const USAGE: ReadonlySet<string> = new Set([
   "INVALID_BODY",
   "INVALID_ID",
   "BODY_TOO_LARGE",
+  "PLAN_REFUSED",
 ]);
 
 export interface End {

@@ -1,7 +1,13 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import type { NetDocument } from "../protocol/net-document.ts";
 import { traceHops } from "./commands/net.ts";
+import { fakeEdge } from "./edge.fake.ts";
+import { createProgram } from "./program.ts";
 
 const net: NetDocument = {
   worker: { id: "here", address: "192.0.2.1", subnets: ["10.18.0.0/26"] },
@@ -37,4 +43,22 @@ test("a trace names where a packet begins, what its address means, and how it ge
     message: /no service "shop\.db".*lately/,
   });
   assert.deepEqual(traceHops(net, "web/0", "web"), traceHops(net, "shop.web/0", "shop.web"));
+});
+
+test("a worker without a link to its cluster says why, beside what it routes", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "oak-net-"));
+  const socket = join(folder, "worker.sock");
+  const cluster = { url: "http://192.0.2.9:10100", connected: false, problem: "Cannot reach it" };
+  const worker = createServer((_, response) => response.end(JSON.stringify({ ...net, cluster })));
+  await new Promise<void>((resolve) => worker.listen(socket, resolve));
+  try {
+    const edge = fakeEdge();
+    await createProgram(edge).parseAsync(["node", "oak", "net", "show", "--socket", socket]);
+    assert.match(edge.stdout, /10\.30\.0\.1 +shop\.web, round robin/);
+    assert.equal(edge.stderr, "This worker has no link to its cluster (http://192.0.2.9:10100): Cannot reach it\n");
+  } finally {
+    worker.close();
+    worker.closeAllConnections();
+    rmSync(folder, { recursive: true });
+  }
 });

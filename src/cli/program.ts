@@ -5,6 +5,7 @@
 import { Command } from "commander";
 import { addClientCommands } from "./client-commands.ts";
 import { CONTAINERD_SOCKET, positive, STATE_DIR } from "./command-options.ts";
+import { addConfigCommands } from "./config-commands.ts";
 import { type Edge, ROLES, type RoleName } from "./edge.ts";
 import { addLabCommands } from "./lab-commands.ts";
 import { addClusterCommands, addImageCommands, addWorkerCommands } from "./machine-commands.ts";
@@ -33,6 +34,7 @@ export function createProgram(edge: Edge): Command {
   addClusterCommands(addRole(program, edge, "cluster", "run a cluster, or look at those of the root"), edge);
   addWorkerCommands(addRole(program, edge, "worker", "run a worker, or look at those of a cluster"), edge);
   addClientCommands(program, edge);
+  addConfigCommands(program, edge);
   addImageCommands(program, edge);
   addNetCommands(program, edge);
   addLabCommands(program, edge);
@@ -62,14 +64,12 @@ function addRole(program: Command, edge: Edge, role: RoleName, description: stri
     .command(role)
     .description(description)
     .option("--config <file>", "settings as JSON or YAML, by the names of the flags in camelCase")
-    .option("--explain", "print each setting, its value and where it comes from, and run nothing")
     .addHelpText("after", "\nEach flag can also be set as an environment variable: --state-dir is OAK_STATE_DIR.")
     .action(async (options: Record<string, unknown>) =>
       edge.runRole(role, {
         settings: typedSettings(await edge.roleSettings(role), options),
         config: options.config as string | undefined,
         detach: options.detach === true,
-        explain: options.explain === true,
       }),
     );
 }

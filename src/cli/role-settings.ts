@@ -1,10 +1,8 @@
-/** Settings that every role has, its configuration file, and `--explain`. */
+/** Settings that every role has, and its configuration file. */
 import { readFile } from "node:fs/promises";
 import * as z from "zod/mini";
 import { AppError, describeError } from "../base/errors.ts";
-import { environmentName, flagName, type Resolved, type Settings } from "../base/settings.ts";
-import { renderTable } from "./output.ts";
-import type { Terminal } from "./terminal.ts";
+import type { Settings } from "../base/settings.ts";
 
 export const COMMON_SETTINGS = {
   logLevel: {
@@ -31,21 +29,4 @@ export async function readConfig(path: string): Promise<{ path: string; content:
   if (typeof content === "object" && !Array.isArray(content))
     return { path, content: content as Record<string, unknown> };
   throw new AppError("CONFIG_INVALID", `"${path}" must hold settings as "name: value"`);
-}
-
-/** Each setting, its value and where it comes from. */
-export function explain(terminal: Terminal, settings: Settings, { values, origins }: Resolved<Settings>): void {
-  const rows = Object.entries(settings).map(([key, { secret }]) => ({
-    key,
-    value: secret && values[key] !== undefined ? "[set]" : values[key],
-    origin: origins[key],
-  }));
-  const columns = [
-    { title: "SETTING", value: (row: (typeof rows)[number]) => row.key },
-    { title: "VALUE", value: (row: (typeof rows)[number]) => row.value },
-    { title: "FROM", value: (row: (typeof rows)[number]) => row.origin },
-    { title: "FLAG", value: (row: (typeof rows)[number]) => (settings[row.key]?.secret ? "-" : flagName(row.key)) },
-    { title: "ENVIRONMENT", value: (row: (typeof rows)[number]) => environmentName(row.key) },
-  ];
-  terminal.out(renderTable(rows, columns, terminal.colours));
 }

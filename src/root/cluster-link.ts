@@ -1,4 +1,5 @@
 import type { Aggregate } from "../protocol/capacity.ts";
+import type { Assignment } from "../protocol/instance.ts";
 import type { RootMessage } from "../protocol/uplink.ts";
 import { DesiredSender, type Wanted } from "./desired-sender.ts";
 import type { LinkSocket } from "./link-socket.ts";
@@ -8,12 +9,15 @@ import { ReportReceiver } from "./report-receiver.ts";
 /** An admitted cluster's link: what was told over it, in both directions. It ends with its socket; the next starts from nothing. */
 export class ClusterLink {
   readonly cluster: Cluster;
+  /** Its clock less ours, as it connected. */
+  readonly clockOffMs: number | undefined;
   readonly received = new ReportReceiver();
   readonly #socket: LinkSocket;
   readonly #desired = new DesiredSender();
 
-  constructor(cluster: Cluster, socket: LinkSocket) {
+  constructor(cluster: Cluster, socket: LinkSocket, clockOffMs?: number | undefined) {
     this.cluster = cluster;
+    this.clockOffMs = clockOffMs;
     this.#socket = socket;
   }
 
@@ -38,11 +42,15 @@ export class ClusterLink {
     return this.#socket.isCongested();
   }
 
-  /** Sends what has changed of the desired state, unless the link is congested: then later, and then all at once. */
-  publish(wanted: readonly Wanted[]): void {
-    if (this.isCongested()) return;
+  /**
+   * Sends what has changed of the desired state, unless the link is congested: then later, and then all at once.
+   * @returns the assignments that were sent
+   */
+  publish(wanted: readonly Wanted[]): readonly Assignment[] {
+    if (this.isCongested()) return [];
     const message = this.#desired.next(wanted);
     if (message) this.#socket.send(message);
+    return message?.assignments ?? [];
   }
 
   /** The cluster has lost count: the next publish sends everything. */

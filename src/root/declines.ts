@@ -26,6 +26,7 @@ export function updateDeclines(
   const clustersById = new Map(clusters.map((cluster) => [cluster.id, cluster]));
   const next = new Map<string, Map<string, Decline>>();
   for (const { id, clusterId, status, detail } of instances) {
+    if (status !== "NO_WORKER_CAPACITY" && !declines.has(id)) continue;
     const kept = new Map(
       [...(declines.get(id) ?? [])].filter(([cluster, { at, aggregate }]) => {
         const view = clustersById.get(cluster);

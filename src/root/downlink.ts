@@ -6,6 +6,7 @@ import { type Clock, pause } from "../base/clock.ts";
 import { AppError, hasCode } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { describeProblems, validate } from "../base/validation.ts";
+import { describeSkew } from "../hierarchy/clock-skew.ts";
 import type { History } from "../hierarchy/history.ts";
 import type { Aggregate } from "../protocol/capacity.ts";
 import type { InstanceReport } from "../protocol/instance.ts";
@@ -16,9 +17,11 @@ import type { Changes } from "./changes.ts";
 import { ClusterLink } from "./cluster-link.ts";
 import type { Wanted } from "./desired-sender.ts";
 import type { Explanations } from "./explanations.ts";
+import type { Forecasts } from "./forecasts.ts";
 import type { Landmarks } from "./landmarks.ts";
 import { LinkSocket } from "./link-socket.ts";
 import type { LogStreams } from "./log-streams.ts";
+import type { Instance } from "./model.ts";
 import type { Routes } from "./routes.ts";
 import type { RootStore } from "./store/root-store.ts";
 
@@ -34,13 +37,16 @@ export interface DownlinkOptions {
   readonly store: Pick<RootStore, "admitCluster" | "touchCluster" | "reportInstances" | "instances" | "clusterNetwork">;
   readonly changes: Changes;
   readonly logStreams: LogStreams;
-  readonly routes: Pick<Routes, "interest" | "leave" | "trigger">;
+  readonly routes: Pick<Routes, "interest" | "assigned" | "leave" | "trigger">;
   readonly history: Pick<History, "happened">;
   readonly explanations: Pick<Explanations, "receive">;
+  readonly forecasts: Pick<Forecasts, "receive">;
   readonly landmarks: Pick<Landmarks, "take" | "leave">;
   /** By which workers know each other. */
   readonly overlayKey: () => Promise<string>;
   readonly clock: Clock;
+  /** That join tokens are made by; default: `clock`. */
+  readonly tokenClock?: Pick<Clock, "now"> | undefined;
   readonly log: Logger;
   /** Something has changed that placement should look at. */
   readonly onChange: () => void;
@@ -95,14 +101,19 @@ export class Downlink {
     return this.#links.get(clusterId)?.aggregate;
   }
 
-  reportOf(instanceId: string): InstanceReport | undefined {
-    const reports = [...this.#links.values()].flatMap((link) => link.received.report(instanceId) ?? []);
-    // Two clusters may tell of one instance while it moves.
-    return reports.toSorted((a, b) => b.generation - a.generation)[0];
+  /** Of the cluster that has it: another may still tell of an earlier generation. */
+  reportOf({ id, clusterId }: Pick<Instance, "id" | "clusterId">): InstanceReport | undefined {
+    return clusterId === undefined ? undefined : this.#links.get(clusterId)?.received.report(id);
   }
 
   publish(wantedByCluster: ReadonlyMap<string, readonly Wanted[]>): void {
-    for (const [clusterId, link] of this.#links) link.publish(wantedByCluster.get(clusterId) ?? []);
+    for (const [clusterId, link] of this.#links) {
+      const sent = link.publish(wantedByCluster.get(clusterId) ?? []);
+      this.#options.routes.assigned(
+        clusterId,
+        sent.map(({ applicationId }) => applicationId),
+      );
+    }
   }
 
   disconnect(clusterId: string): void {
@@ -157,7 +168,7 @@ export class Downlink {
 
   /** Undefined when the socket closed without a word. @throws AppError with a refusal, told already */
   async #admit(socket: LinkSocket, messages: AsyncGenerator<unknown>, ip: string): Promise<ClusterLink | undefined> {
-    const { store, clock } = this.#options;
+    const { store, clock, tokenClock = clock } = this.#options;
     const heard = new AbortController();
     const impatience = pause(clock, HELLO_WITHIN_MS, heard.signal).then(() => {
       if (!heard.signal.aborted) socket.terminate();
@@ -166,9 +177,10 @@ export class Downlink {
     try {
       const first = await messages.next();
       if (first.done) return undefined;
-      const cluster = await admitCluster(store, first.value, { ip, now: clock.now() });
+      const tokenNow = tokenClock.now();
+      const { cluster, clockOffMs } = await admitCluster(store, first.value, { ip, now: clock.now(), tokenNow });
       socket.send({ type: "welcome", protocol: PROTOCOL_VERSION, clusterId: cluster.id });
-      return new ClusterLink(cluster, socket);
+      return new ClusterLink(cluster, socket, clockOffMs);
     } catch (error) {
       if (isRefusal(error)) socket.send({ type: "refused", code: error.code, message: error.message });
       throw error;
@@ -187,6 +199,8 @@ export class Downlink {
     this.#options.routes.leave(id);
     this.#options.landmarks.leave(id);
     log.info({ clusterId: id }, "cluster connected");
+    const skew = describeSkew(link.clockOffMs);
+    if (skew !== undefined) log.warn({ clusterId: id, skew }, "the clocks of a cluster and of this root differ");
     try {
       await this.#announce(id);
       await this.#sendNetwork(link, false);
@@ -239,7 +253,9 @@ export class Downlink {
       case "interest":
         return this.#options.routes.interest(link.cluster.id, value);
       case "explain.answer":
-        return this.#options.explanations.receive(value);
+        return this.#options.explanations.receive(link.cluster.id, value);
+      case "plan.answer":
+        return this.#options.forecasts.receive(link.cluster.id, value);
       case "log.data":
       case "log.end":
         return this.#options.logStreams.receive(link, value);

@@ -1,10 +1,10 @@
 /** How an instance came to be where it is: what this root remembers, and what its cluster tells when asked. */
-import { type Clock, pause } from "../base/clock.ts";
-import { objectId } from "../base/random.ts";
+import { describeSkew } from "../hierarchy/clock-skew.ts";
 import type { History } from "../hierarchy/history.ts";
-import type { ClusterMessage, RootMessage, TimelineEntry } from "../protocol/uplink.ts";
+import type { ClusterMessage, TimelineEntry } from "../protocol/uplink.ts";
 import { type DecisionRecord, readRecord } from "../scheduler/record.ts";
 import type { Instance } from "./model.ts";
+import { Questions, type QuestionsOptions } from "./questions.ts";
 import type { RootStore } from "./store/root-store.ts";
 
 export interface TierExplanation {
@@ -16,26 +16,23 @@ export interface TierExplanation {
 export interface Explanation {
   readonly root: TierExplanation;
   /** Of the cluster that has it; a text: why it says nothing. Absent: none has it. */
-  readonly cluster?: TierExplanation | string;
+  readonly cluster?: (TierExplanation & { readonly remark?: string }) | string;
 }
 
 type Answer = Extract<ClusterMessage, { type: "explain.answer" }>;
 
-export interface ExplanationsOptions {
+export interface ExplanationsOptions extends QuestionsOptions {
   readonly history: History;
   readonly store: Pick<RootStore, "decision">;
-  readonly link: (clusterId: string) => { send(message: RootMessage): void } | undefined;
-  readonly clock: Clock;
 }
-
-const ANSWER_WITHIN_MS = 3_000;
 
 export class Explanations {
   readonly #options: ExplanationsOptions;
-  readonly #questions = new Map<string, (answer: Answer) => void>();
+  readonly #questions: Questions<Answer>;
 
   constructor(options: ExplanationsOptions) {
     this.#options = options;
+    this.#questions = new Questions(options);
   }
 
   async explain({ id, clusterId, status, detail, since }: Instance): Promise<Explanation> {
@@ -51,27 +48,35 @@ export class Explanations {
     return clusterId === undefined ? { root } : { root, cluster: await this.#ask(clusterId, id) };
   }
 
-  receive(answer: Answer): void {
-    this.#questions.get(answer.question)?.(answer);
+  receive(clusterId: string, answer: Answer): void {
+    this.#questions.receive(clusterId, answer);
   }
 
-  async #ask(clusterId: string, instanceId: string): Promise<TierExplanation | string> {
-    const link = this.#options.link(clusterId);
-    if (!link) return "its cluster is not connected";
-    const question = objectId();
-    const answered = new AbortController();
-    let answer: Answer | undefined;
-    this.#questions.set(question, (one) => {
-      answer = one;
-      answered.abort();
-    });
-    try {
-      link.send({ type: "explain.ask", question, instanceId });
-      await pause(this.#options.clock, ANSWER_WITHIN_MS, answered.signal);
-    } finally {
-      this.#questions.delete(question);
-    }
-    if (!answer) return "its cluster does not answer";
-    return { timeline: answer.timeline, decisions: answer.decisions.flatMap((one) => readRecord(one) ?? []) };
+  async #ask(clusterId: string, instanceId: string): Promise<NonNullable<Explanation["cluster"]>> {
+    const answer = await this.#questions.ask(clusterId, (question) => ({ type: "explain.ask", question, instanceId }));
+    if (typeof answer === "string") return answer;
+    const now = this.#options.clock.now();
+    return byOurClock(
+      answer,
+      answer.decisions.flatMap((one) => readRecord(one) ?? []),
+      now,
+    );
   }
+}
+
+/** Told by two clocks, what happened would stand in the wrong order. */
+function byOurClock(
+  { timeline, clock }: Answer,
+  decisions: readonly DecisionRecord[],
+  now: number,
+): NonNullable<Explanation["cluster"]> {
+  const offMs = clock === undefined ? 0 : clock - now;
+  const skew = describeSkew(offMs);
+  if (skew === undefined) return { timeline, decisions };
+  const moved = <T extends { readonly at: number }>(one: T): T => ({ ...one, at: one.at - offMs });
+  return {
+    timeline: timeline.map(moved),
+    decisions: decisions.map(moved),
+    remark: `the cluster's times are given by the root's clock, since ${skew}`,
+  };
 }

@@ -11,6 +11,7 @@ import type { PlacementVoter } from "../transport/placement-voter.ts";
 import type { Changes } from "./changes.ts";
 import { Downlink } from "./downlink.ts";
 import { Explanations } from "./explanations.ts";
+import { Forecasts } from "./forecasts.ts";
 import { Landmarks } from "./landmarks.ts";
 import { type LogRequest, LogStreams } from "./log-streams.ts";
 import type { Orchestration } from "./orchestration.ts";
@@ -29,6 +30,8 @@ export function createOrchestration(options: {
   readonly strategy: ScheduleOptions["strategy"];
   readonly voter?: Pick<PlacementVoter, "votes"> | undefined;
   readonly clock: Clock;
+  /** That join tokens are made by; default: `clock`. */
+  readonly tokenClock?: Pick<Clock, "now"> | undefined;
   readonly log: Logger;
 }): {
   readonly orchestration: Orchestration;
@@ -43,25 +46,31 @@ export function createOrchestration(options: {
   });
   const history = new History("root");
   const explanations: Explanations = new Explanations({ ...options, history, link: (id) => downlink.link(id) });
+  const forecasts: Forecasts = new Forecasts({
+    ...options,
+    link: (id) => downlink.link(id),
+    observe: () => placement.observe(),
+  });
   const landmarks = new Landmarks((id, peers) => downlink.link(id)?.send({ type: "landmarks", peers }));
   const onChange = () => placement.trigger();
   const downlink: Downlink = new Downlink({
     ...options,
-    ...{ logStreams, routes, history, explanations, landmarks, onChange },
+    ...{ logStreams, routes, history, explanations, forecasts, landmarks, onChange },
   });
-  const placement = new PlacementLoop({ ...options, downlink, history });
+  const placement: PlacementLoop = new PlacementLoop({ ...options, downlink, history });
   const save = (records: readonly DecisionRecord[]) => options.store.keepDecisions(records);
   return {
     orchestration: {
       trigger: () => placement.trigger(),
       isActive: (clusterId) => downlink.link(clusterId) !== undefined,
       aggregateOf: (clusterId) => downlink.aggregateOf(clusterId),
+      clockOffMs: (clusterId) => downlink.link(clusterId)?.clockOffMs,
       heardAt: (clusterId) => downlink.link(clusterId)?.heardAt,
-      reportOf: (instanceId) => downlink.reportOf(instanceId),
+      reportOf: (instance) => downlink.reportOf(instance),
       openLog: (instanceId, request, signal) =>
         openLog({ ...options, downlink, logStreams }, { instanceId, ...request }, signal),
       explain: (instance) => explanations.explain(instance),
-      predict: (services, instances) => placement.predict(services, instances),
+      predict: (draft, { namesWorkers }) => forecasts.predict(draft, namesWorkers),
       disconnect: (clusterId) => downlink.disconnect(clusterId),
     },
     loops: {

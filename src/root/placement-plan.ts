@@ -84,21 +84,24 @@ function begin(input: PlacementInput): Round {
 
 /** Most instances are where they should be, and cost nothing. */
 function toPlace({ input, lost }: Round): Instance[] {
+  const known = new Set(input.clusters.map(({ id }) => id));
   return input.instances.filter(
-    (instance) => input.services.has(instance.serviceId) && isToPlace(instance, input.clusters, lost, input.now),
+    (instance) => input.services.has(instance.serviceId) && isToPlace(instance, { known, lost, now: input.now }),
   );
 }
 
 function isToPlace(
   instance: Instance,
-  clusters: readonly ClusterView[],
-  lost: ReadonlySet<string>,
-  now: number,
+  {
+    known,
+    lost,
+    now,
+  }: { readonly known: ReadonlySet<string>; readonly lost: ReadonlySet<string>; readonly now: number },
 ): boolean {
   const { clusterId, status } = instance;
   if (isTerminal(status)) return false;
   if (clusterId === undefined || status === "NO_WORKER_CAPACITY" || lost.has(clusterId)) return true;
-  return isUnanswered(instance, now) || !clusters.some(({ id }) => id === clusterId);
+  return isUnanswered(instance, now) || !known.has(clusterId);
 }
 
 /** Handed over, and not a word since. */

@@ -12,7 +12,7 @@ import type { Changes } from "./changes.ts";
 import { type Declines, untilRetryMs, updateDeclines } from "./declines.ts";
 import type { Wanted } from "./desired-sender.ts";
 import type { Downlink } from "./downlink.ts";
-import type { Instance, Service } from "./model.ts";
+import type { Instance } from "./model.ts";
 import { type PlacementInput, planPlacements, pluginQuestions } from "./placement-plan.ts";
 import type { Placement } from "./placement-words.ts";
 import type { RegistrySecrets } from "./registry-secrets.ts";
@@ -23,6 +23,9 @@ import { Survey } from "./survey.ts";
 
 /** Long enough to be cheap, short enough that a lost cluster is noticed about when it should be. */
 const RESYNC_MS = 10_000;
+
+/** A pass looks at all instances: with thousands of them, what comes meanwhile is decided together. */
+const MAX_SHARE = 0.5;
 
 export interface PlacementLoopOptions {
   readonly store: Pick<RootStore, "services" | "instances" | "clusters" | "placeInstances">;
@@ -37,11 +40,6 @@ export interface PlacementLoopOptions {
   readonly log: Logger;
 }
 
-export interface Predicted {
-  readonly placements: readonly Placement[];
-  readonly decisions: readonly Decided[];
-}
-
 /** The root's loop: observe the store and the links → plan → store the placements → tell the clusters what they should run. */
 export class PlacementLoop {
   readonly #options: PlacementLoopOptions;
@@ -53,7 +51,10 @@ export class PlacementLoop {
   constructor(options: PlacementLoopOptions) {
     const { clock, log } = options;
     this.#options = options;
-    this.#loop = new Reconciler({ name: "placement", pass: () => this.#pass(), log, clock, resyncMs: RESYNC_MS });
+    this.#loop = new Reconciler({
+      ...{ name: "placement", pass: () => this.#pass(), log, clock },
+      ...{ resyncMs: RESYNC_MS, maxShare: MAX_SHARE },
+    });
   }
 
   trigger(): void {
@@ -65,27 +66,9 @@ export class PlacementLoop {
     return this.#loop.run(signal);
   }
 
-  /** Where these instances would go if they were asked for now, after all that is. Nothing changes. */
-  async predict(services: readonly Service[], instances: readonly Instance[]): Promise<Predicted> {
-    const input = await this.#observe();
-    const decisions: Decided[] = [];
-    const placements = planPlacements({
-      ...input,
-      services: new Map([...input.services, ...services.map((one) => [one.id, one] as const)]),
-      instances: [...input.instances, ...instances],
-      // A copy: the list of candidates changes with the walk.
-      onDecision: (decided) => decisions.push({ ...decided, candidates: [...decided.candidates] }),
-    });
-    const ids = new Set(instances.map(({ id }) => id));
-    return {
-      placements: placements.filter(({ id }) => ids.has(id)),
-      decisions: decisions.filter(({ instanceId }) => ids.has(instanceId)),
-    };
-  }
-
   async #pass(): Promise<{ againInMs: number } | undefined> {
     const { store, clock, downlink, voter, history } = this.#options;
-    const plain = await this.#observe();
+    const plain = await this.observe();
     const { now, instances, clusters, services } = plain;
     const existing = new Set(instances.map(({ id }) => id));
     history.retain((id) => existing.has(id));
@@ -108,7 +91,8 @@ export class PlacementLoop {
     return againInMs === undefined ? undefined : { againInMs };
   }
 
-  async #observe(): Promise<PlacementInput> {
+  /** All that the next decision will be made from. */
+  async observe(): Promise<PlacementInput> {
     const { store, strategy, clock } = this.#options;
     const [all, instances, clusters] = await Promise.all([store.services(), store.instances(), this.#views()]);
     const services = new Map(all.map((service) => [service.id, service]));
@@ -161,7 +145,8 @@ export class PlacementLoop {
     for (const instance of instances) {
       const service = services.get(instance.serviceId);
       if (!service || instance.clusterId === undefined || !this.#options.downlink.link(instance.clusterId)) continue;
-      const login = await credentials(service.owner, (instance.descriptor ?? service.descriptor).registry);
+      const { registry } = instance.descriptor ?? service.descriptor;
+      const login = registry === undefined ? undefined : await credentials(service.owner, registry);
       const plain = survey.requests.ofInstance(instance)!;
       const request = plain.links ? requestFor(instance.clusterId, plain, survey.targets) : plain;
       const list = wanted.get(instance.clusterId) ?? [];
@@ -182,11 +167,10 @@ export class PlacementLoop {
   }
 
   /** Looks each credential up once a pass. One that is missing or unreadable leaves the pull to be refused by its registry. */
-  #credentials(): (owner: string, name: string | undefined) => Promise<RegistryCredentials | undefined> {
+  #credentials(): (owner: string, name: string) => Promise<RegistryCredentials | undefined> {
     const { registrySecrets, log } = this.#options;
     const found = new Map<string, Promise<RegistryCredentials | undefined>>();
     return async (owner, name) => {
-      if (name === undefined) return undefined;
       const key = JSON.stringify([owner, name]);
       const lookup =
         found.get(key) ??

@@ -3,7 +3,7 @@ import { createHmac, randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { addressPlan } from "../addressing/address-plan.ts";
 import { readFileIfAny, writeFileAtomic } from "../base/atomic-file.ts";
-import type { Clock } from "../base/clock.ts";
+import { type Clock, steady } from "../base/clock.ts";
 import { AppError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { runTogether } from "../base/task-group.ts";
@@ -67,7 +67,7 @@ export function createRoot(settings: RootSettings, deps: RootDeps): RootRole {
     initialAdmin: initialAdmin.promise,
     issueClusterToken: async () => {
       await listening.promise;
-      return (await issueClusterToken(parts.store, deps.clock)).token;
+      return (await issueClusterToken(parts.store, parts.tokenClock)).token;
     },
   };
 }
@@ -84,20 +84,29 @@ function assemble(settings: RootSettings, { log, clock, version = "development",
   };
   const keepsFile = (error: unknown) => log.warn({ error, path: initialPassword.path }, "old password not removed");
   const auth = new Auth({ store, passwords, clock, onPasswordChanged });
-  let key: Uint8Array | undefined;
-  const secretKey = async () => (key ??= await ownKey(join(stateDir, "key")));
+  let key: Promise<Uint8Array> | undefined;
+  const secretKey = () => {
+    // One for all that ask while it is made; a failed try is not kept.
+    key ??= ownKey(join(stateDir, "key")).catch((error: unknown) => {
+      key = undefined;
+      throw error;
+    });
+    return key;
+  };
   const registrySecrets = new RegistrySecrets(store, secretKey);
   const overlayKey = async () =>
     createHmac("sha256", await secretKey())
       .update("overlay")
       .digest("base64url");
-  const common = { store, changes, registrySecrets, log, clock };
+  // A machine without a battery for its clock sets it while a token waits: that must not end the token.
+  const tokenClock = steady(clock);
+  const common = { store, changes, registrySecrets, log, clock, tokenClock };
   const voter = placementPlugin === undefined ? undefined : new PlacementVoter(placementPlugin, { log, clock });
   const { orchestration, loops, accept } = createOrchestration({ ...common, overlayKey, strategy, voter });
   const distDir = distDirectory();
   const { fetch } = createApi({ ...common, auth, passwords, orchestration, version, encoding, distDir });
   const server = new HttpServer({ host, port, fetch, log, onUpgrade: accept });
-  return { store, passwords, initialPassword, server, voter, loops };
+  return { store, passwords, initialPassword, server, voter, loops, tokenClock };
 }
 
 async function runRoot(

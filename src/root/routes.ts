@@ -7,7 +7,7 @@ import type { Logger } from "../base/log.ts";
 import { Reconciler } from "../base/reconciler.ts";
 import { RouteFanout } from "../hierarchy/route-fanout.ts";
 import { generations, isSameRoute, keysOf } from "../hierarchy/route-keys.ts";
-import type { Interest, InterestKey, RouteUpdate, ServiceRoute } from "../protocol/route.ts";
+import { type Interest, type InterestKey, interestIn, type RouteUpdate, type ServiceRoute } from "../protocol/route.ts";
 import { updateParts } from "../protocol/route-parts.ts";
 import type { Changes } from "./changes.ts";
 import { routeTable } from "./route-table.ts";
@@ -77,6 +77,13 @@ export class Routes {
     for (const key of gained) this.#newKeys.add(key);
     for (const key of lost) this.#forget(key);
     this.#loop.trigger();
+  }
+
+  /** Instances of these applications were handed to the cluster: it will want their routes, and a round trip is saved if it need not ask. */
+  assigned(clusterId: string, applicationIds: readonly string[]): void {
+    // Its first message tells everything it wants, and would undo this.
+    if (!this.#fanout.knows(clusterId)) return;
+    this.interest(clusterId, { full: false, add: applicationIds.map(interestIn.application), remove: [] });
   }
 
   /** The cluster's link has ended. */

@@ -1,19 +1,8 @@
 import * as z from "zod/mini";
 import { DEFAULT_ADDRESSES } from "../addressing/address-plan.ts";
+import { CidrList } from "../addressing/cidr-list.ts";
 import { type Settings, Switch, type Values } from "../base/settings.ts";
 import { Cidr } from "../protocol/route.ts";
-
-/** A list, or its text form `10.18.0.0/15,10.20.0.0/14`. */
-const CidrList = z.pipe(
-  z.union([
-    z.array(z.string()),
-    z.pipe(
-      z.string(),
-      z.transform((text) => text.split(",").map((one) => one.trim())),
-    ),
-  ]),
-  z.array(Cidr),
-);
 
 export const ROOT_SETTINGS = {
   host: {

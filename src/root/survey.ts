@@ -25,10 +25,17 @@ export class Survey {
   readonly #pending: Map<string, PlacementRequest[]>;
   readonly #applications: Map<string, Set<string>>;
   #targets: Map<string, Target[]> | undefined;
+  readonly #clusters: ReadonlyMap<string, ClusterView>;
+  /** By architectures asked for: made once, and again where something is placed. */
+  readonly #candidates = new Map<
+    string,
+    { readonly architectures: readonly string[]; readonly byId: Map<string, Candidate> }
+  >();
 
   constructor(input: SurveyInput) {
     const { services, instances, clusters } = input;
     this.#input = input;
+    this.#clusters = new Map(clusters.map((cluster) => [cluster.id, cluster]));
     this.requests = new ServiceRequests(services);
     this.#pending = pendingOf(instances, clusters, (instance) => this.requests.ofInstance(instance));
     this.#applications = applicationsOf(input);
@@ -41,19 +48,31 @@ export class Survey {
   }
 
   candidates({ architectures }: PlacementRequest): Candidate[] {
-    const { clusters, now } = this.#input;
-    return clusters.map((cluster) => {
-      const active = liveness(cluster, now, CLUSTER_LIVENESS) === "active";
-      const pending = this.#pending.get(cluster.id) ?? [];
-      const applications = this.#applications.get(cluster.id) ?? new Set();
-      return candidate(cluster, { active, pending, applications }, architectures);
-    });
+    const key = JSON.stringify(architectures);
+    let known = this.#candidates.get(key);
+    if (!known) {
+      const all = this.#input.clusters.map((cluster) => [cluster.id, this.#candidate(cluster, architectures)] as const);
+      known = { architectures, byId: new Map(all) };
+      this.#candidates.set(key, known);
+    }
+    return [...known.byId.values()];
+  }
+
+  #candidate(cluster: ClusterView, architectures: readonly string[]): Candidate {
+    const active = liveness(cluster, this.#input.now, CLUSTER_LIVENESS) === "active";
+    const pending = this.#pending.get(cluster.id) ?? [];
+    const applications = this.#applications.get(cluster.id) ?? new Set();
+    return candidate(cluster, { active, pending, applications }, architectures);
   }
 
   place(request: PlacementRequest, clusterId: string): void {
     this.#pending.get(clusterId)?.push(request);
     if (request.applicationId !== undefined) this.#applications.get(clusterId)?.add(request.applicationId);
-    const position = this.#input.clusters.find(({ id }) => id === clusterId)?.aggregate?.zone;
+    const cluster = this.#clusters.get(clusterId);
+    for (const { architectures, byId } of this.#candidates.values()) {
+      if (cluster) byId.set(clusterId, this.#candidate(cluster, architectures));
+    }
+    const position = cluster?.aggregate?.zone;
     this.#targets ??= targetsOf(this.#input);
     addTarget(this.#targets, request, { id: clusterId, position });
   }

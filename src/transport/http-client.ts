@@ -4,7 +4,8 @@
  */
 import { type IncomingMessage, request as plainRequest } from "node:http";
 import { deadline } from "../base/clock.ts";
-import { AppError, describeError, hasCode } from "../base/errors.ts";
+import { AppError } from "../base/errors.ts";
+import { whyUnreachable } from "./unreachable.ts";
 
 export interface HttpRequest {
   readonly body?: unknown;
@@ -104,11 +105,9 @@ export class HttpClient {
     if (limit.aborted)
       return new AppError("SERVER_TIMEOUT", `No answer from ${this.server.origin} in time`, { cause: error });
     if (error instanceof AppError) return error;
-    return new AppError(
-      "SERVER_UNREACHABLE",
-      `Cannot reach ${this.server.origin}${hasCode(error, "ECONNREFUSED") ? "" : ` (${reason(error)})`}`,
-      { cause: error },
-    );
+    const { origin } = this.server;
+    const message = `Cannot reach ${origin}: ${whyUnreachable(error, this.server)}`;
+    return new AppError("SERVER_UNREACHABLE", message, { cause: error });
   }
 }
 
@@ -185,9 +184,4 @@ function parseJson(text: string): unknown {
   } catch {
     return text; // the caller's schema tells what it is not
   }
-}
-
-/** A failed connection to a name with several addresses comes as an AggregateError without a message. */
-function reason(error: unknown): string {
-  return error instanceof AggregateError ? error.errors.map(describeError).join("; ") : describeError(error);
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { test } from "node:test";
 import { Aedes } from "aedes";
+import { ManualClock } from "../base/clock.fake.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLogger } from "../base/log.ts";
 import { MqttClient, type MqttClientOptions } from "./mqtt-client.ts";
@@ -126,9 +127,31 @@ test("a client that may fail so often ends with the last failure", async () => {
   await assert.rejects(startClient(port, { maxFailures: 3 }).ended, { code: "ECONNREFUSED" });
 });
 
-test("a broker that says nothing any more is given up", async () => {
+test("a connection in use is not pinged; an idle one is, so that both ends know", async () => {
+  await using it = await startBroker();
+  let pings = 0;
+  it.broker.on("ping", () => {
+    pings += 1;
+  });
+  const clock = new ManualClock();
+  const { client, ended, stop } = startClient(it.port, { clock, keepAliveMs: 20_000, pingMs: 9_000 });
+  await eventually(() => client.isConnected && clock.sleeping > 0);
+  for (let second = 0; second < 60; second += 5) {
+    await client.publish({ topic: "in/b", payload: "in use", qos: 1, retain: false });
+    await clock.advance(5_000);
+  }
+  assert.equal(pings, 0);
+  for (const count of [1, 2, 3]) {
+    await clock.advance(9_000);
+    await eventually(() => pings === count);
+  }
+  stop();
+  await ended;
+});
+
+/** Answers CONNECT and SUBSCRIBE, then falls silent with the connection open. */
+async function startSilentServer() {
   const sockets = new Set<Socket>();
-  // Answers CONNECT and SUBSCRIBE, then falls silent with the connection open.
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.once("data", () => {
@@ -137,15 +160,39 @@ test("a broker that says nothing any more is given up", async () => {
     });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    sockets,
+    port: (server.address() as AddressInfo).port,
+    async [Symbol.asyncDispose]() {
+      sockets.forEach((socket) => void socket.destroy());
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+    },
+  };
+}
+
+test("a broker that says nothing any more is given up", async () => {
+  await using it = await startSilentServer();
   const reasons: Error[] = [];
-  const { ended, stop } = startClient((server.address() as AddressInfo).port, {
-    keepAliveMs: 40,
-    onDisconnected: (reason) => reasons.push(reason),
-  });
-  await eventually(() => sockets.size > 1);
+  const onDisconnected = (reason: Error) => reasons.push(reason);
+  const { ended, stop } = startClient(it.port, { keepAliveMs: 40, onDisconnected });
+  await eventually(() => it.sockets.size > 1);
   assert.match(reasons[0]?.message ?? "", /silent/, "its end is told like that of any other connection");
   stop();
   await ended;
-  sockets.forEach((socket) => void socket.destroy());
-  await new Promise<void>((resolve) => server.close(() => resolve()));
+});
+
+test("a broker that only takes, and never answers, is given up", async () => {
+  await using it = await startSilentServer();
+  const clock = new ManualClock();
+  const reasons: Error[] = [];
+  const onDisconnected = (reason: Error) => reasons.push(reason);
+  const { client, ended, stop } = startClient(it.port, { clock, keepAliveMs: 20_000, pingMs: 9_000, onDisconnected });
+  await eventually(() => client.isConnected && clock.sleeping > 0);
+  for (let second = 0; second < 60 && reasons.length === 0; second += 3) {
+    await client.publish({ topic: "in/b", payload: "unanswered", qos: 0, retain: false });
+    await clock.advance(3_000);
+  }
+  assert.match(reasons[0]?.message ?? "", /silent for (?:3\d|4\d) s/);
+  stop();
+  await ended;
 });

@@ -41,7 +41,10 @@ export interface MqttClientOptions {
   readonly retryUnauthorized?: boolean;
   readonly log: Logger;
   readonly clock?: Clock;
+  /** The other end is given up after one and a half times this without a word, and so are we there. */
   readonly keepAliveMs?: number;
+  /** A ping is sent when so long nothing else was, or nothing heard; default: half of the former. */
+  readonly pingMs?: number;
   readonly connectTimeoutMs?: number;
   readonly backoff?: Backoff;
   /** Failures in a row with which `run()` ends; default: none, it tries for ever. */
@@ -62,7 +65,9 @@ interface Pending {
 interface Connection {
   readonly socket: Socket;
   readonly ended: AbortController;
+  /** Monotonic ms. */
   heardAt: number;
+  sentAt: number;
 }
 
 export class MqttClient {
@@ -133,7 +138,8 @@ export class MqttClient {
     const { host, port, connectTimeoutMs = 10_000 } = this.#options;
     const socket = connect({ host, port, noDelay: true });
     const ended = new AbortController();
-    const connection: Connection = { socket, ended, heardAt: this.#clock.monotonic() };
+    const now = this.#clock.monotonic();
+    const connection: Connection = { socket, ended, heardAt: now, sentAt: now };
     const parser = mqtt.parser({ protocolVersion: 4 });
     const fail = (error: Error) => ended.abort(error);
     const greeted = new Promise<void>((resolve) => {
@@ -218,6 +224,7 @@ export class MqttClient {
         this.#options.onMessage(packet.topic, Buffer.from(packet.payload), packet.retain);
         if (packet.qos === 1 && packet.messageId !== undefined) {
           mqtt.writeToStream({ cmd: "puback", messageId: packet.messageId }, connection.socket);
+          connection.sentAt = this.#clock.monotonic();
         }
         return;
       case "puback": {
@@ -231,19 +238,25 @@ export class MqttClient {
     }
   }
 
-  /** Pings when idle for half the keep-alive; gives the connection up when nothing was heard for one and a half of it. */
+  /** Gives the connection up when nothing was heard for one and a half of the keep-alive. What is in use needs no pings. */
   async #keepAlive(connection: Connection, signal: AbortSignal): Promise<void> {
-    const { keepAliveMs = 30_000 } = this.#options;
+    const { keepAliveMs = 30_000, pingMs = keepAliveMs / 2 } = this.#options;
     const either = AbortSignal.any([signal, connection.ended.signal]);
+    let pingedAt = this.#clock.monotonic();
     for (;;) {
-      await pause(this.#clock, keepAliveMs / 2, either);
+      const { sentAt, heardAt } = connection;
+      const dueAt = Math.min(sentAt, Math.max(heardAt, pingedAt)) + pingMs;
+      await pause(this.#clock, Math.max(1, dueAt - this.#clock.monotonic()), either);
       if (connection.ended.signal.aborted) throw connection.ended.signal.reason;
       if (signal.aborted) return;
-      const silentMs = this.#clock.monotonic() - connection.heardAt;
+      const now = this.#clock.monotonic();
+      const silentMs = now - connection.heardAt;
       if (silentMs > keepAliveMs * 1.5) {
         throw new AppError("MQTT_SILENT", `The broker has been silent for ${Math.round(silentMs / 1000)} s`);
       }
+      if (now - connection.sentAt < pingMs && now - connection.heardAt < pingMs) continue;
       mqtt.writeToStream({ cmd: "pingreq" }, connection.socket);
+      connection.sentAt = pingedAt = now;
     }
   }
 
@@ -269,6 +282,7 @@ export class MqttClient {
   async #write(packet: Packet): Promise<void> {
     const connection = this.#connection;
     if (!connection) throw offline("");
+    connection.sentAt = this.#clock.monotonic();
     if (mqtt.writeToStream(packet, connection.socket)) return;
     await raced(new Promise<void>((resolve) => connection.socket.once("drain", resolve)), connection.ended.signal);
   }

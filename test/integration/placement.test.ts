@@ -110,14 +110,11 @@ test("a host that nobody reaches: every cluster says so, and the root tells it",
   };
   const near = { constraints: [{ type: "latency", target: "192.0.2.78", threshold: 20 }] };
   const { web } = await it.deploy("shop", [service("web", near)], ["web"]);
-  const [instance] = await eventually(
-    async () => {
-      const all = await it.instances(web!);
-      return /waiting for a measurement of 192.0.2.78/.test(all[0]!.status_detail) ? all : undefined;
-    },
-    { what: "waiting" },
+  const instance = await it.untilStatus(web!, "NoActiveClusterWithCapacity");
+  assert.match(
+    instance.status_detail,
+    /munich declined: no worker fits: m1: latency to users at 192\.0\.2\.78 \(needs at most 20 ms, has unreachable: none of 1 workers got an answer\)/,
   );
-  assert.equal(instance!.status, "CLUSTER_SCHEDULED");
 });
 
 test("what contradicts itself is refused when it is registered", async () => {
@@ -140,25 +137,76 @@ test("a plan says what would happen, and changes nothing", async () => {
   const plan = async (name: string, services: readonly object[]) =>
     (await it.send("POST", "/api/plan?instances=2", descriptor(name, services))).body as PlanDocument;
   const good = await plan("new", [service("db"), service("web", within(20, "db"))]);
-  assert.equal(good.ok, true);
-  const placements = good.placements;
+  assert.equal(good.ok, true, JSON.stringify(good.placements));
+  const { placements } = good;
   assert.equal(placements.length, 4);
   assert.equal(new Set(placements.map(({ cluster_name }) => cluster_name)).size, 1, "linked services go together");
+  assert.ok(placements.every(({ worker_name }) => ["m1", "m2", "b1", "b2"].includes(worker_name)));
   const bad = await plan("new", [service("web", { memory: 4000 })]);
   assert.equal(bad.ok, false);
   assert.match(bad.placements[0]!.detail, /munich: memory/);
-  const taken = await plan("shop", [service("web", { memory: 20 })]);
-  assert.equal(taken.ok, false);
-  assert.deepEqual(taken.applications[0], {
+  const there = await plan("shop", [service("web", { memory: 20 })]);
+  assert.equal(there.ok, true);
+  const none = { add: [], replace: [], keep: [], remove: [] };
+  assert.deepEqual(there.applications[0], {
     name: "shop.prod",
-    action: "taken",
+    action: "change",
     services: [
-      { name: "shop.prod.web.prod", action: "change", changes: [{ field: "memory", is: 10, would_be: 20 }] },
-      { name: "shop.prod.old.prod", action: "only_there", changes: [] },
+      {
+        ...{ name: "shop.prod.web.prod", action: "change", instances: none },
+        changes: [{ field: "memory", is: 10, would_be: 20 }],
+      },
+      { name: "shop.prod.old.prod", action: "remove", changes: [], instances: none },
     ],
   });
   assert.deepEqual(await it.get("/api/applications/"), before);
   assert.equal((await it.send("POST", "/api/plan", { sla_version: "v1" })).status, 422);
+  const many = [service("a"), service("b"), service("c"), service("d"), service("e"), service("f")];
+  const { status, body } = await it.send("POST", "/api/plan?instances=100", descriptor("many", many));
+  assert.equal(status, 422);
+  assert.match((body as { message: string }).message, /600 would be placed, more than the 500/);
+});
+
+test("a plan asks the clusters: what only they know decides, and comes true", async () => {
+  await using it = await twoCities();
+  const labelled = service("web", { constraints: [{ type: "labels", labels: { gpu: "none" } }] });
+  const ask = async (one: object, token?: string) =>
+    (await it.send("POST", "/api/plan", descriptor("new", [one]), token)).body as PlanDocument;
+  const refused = await ask(labelled);
+  assert.equal(refused.ok, false);
+  assert.match(refused.placements[0]!.detail, /munich declined: no worker fits: m1: label/);
+  const lines = refused.placements[0]!.decisions.flatMap((one) =>
+    one.lines.map((line) => `${one.cluster_name} ${line}`),
+  );
+  for (const worker of ["munich ✗ m1", "munich ✗ m2", "berlin ✗ b1", "berlin ✗ b2"]) {
+    assert.ok(
+      lines.some((line) => line.startsWith(`${worker}: label`)),
+      lines.join("\n"),
+    );
+  }
+  const pinned = service("web", { constraints: [{ type: "direct", node: "b2" }], port: "80:80" });
+  const [predicted] = (await ask(pinned)).placements;
+  assert.deepEqual([predicted!.cluster_name, predicted!.worker_name], ["berlin", "b2"]);
+  const { web } = await it.deploy("shop", [pinned], ["web"]);
+  await it.untilStatus(web!, "RUNNING");
+  assert.equal(it.hostOf(web!), "b2");
+  const [second] = (await ask(pinned)).placements;
+  assert.match(second!.detail, /b2: host port/);
+  const again = { ...pinned, memory: 20 };
+  const replaced = (await it.send("POST", "/api/plan", descriptor("shop", [again]))).body as PlanDocument;
+  assert.deepEqual(replaced.applications[0]!.services[0]!.instances.replace, [0]);
+  assert.deepEqual([replaced.ok, replaced.placements[0]!.worker_name], [true, "b2"], "its own port is no obstacle");
+});
+
+test("a plan names workers only to those who run them", async () => {
+  await using it = await twoCities();
+  const roles = [{ name: "Application_Provider" }];
+  await it.send("POST", "/api/auth/register", { name: "ann", password: "correct horse", email: "", roles });
+  const ann = await it.logIn("ann", "correct horse");
+  const { body } = await it.send("POST", "/api/plan", descriptor("new", [service("web")]), ann);
+  const [placement] = (body as PlanDocument).placements;
+  assert.deepEqual([placement!.placed, placement!.worker_name], [true, ""]);
+  assert.ok(!/\b[mb][12]\b/.test(JSON.stringify(placement)), JSON.stringify(placement));
 });
 
 test("workers are named to those who run them; others see what is lacking", async () => {

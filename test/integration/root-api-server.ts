@@ -13,9 +13,9 @@ import { InitialPassword } from "../../src/root/auth/initial-password.ts";
 import { Passwords } from "../../src/root/auth/passwords.ts";
 import { Changes } from "../../src/root/changes.ts";
 import type { Explanation } from "../../src/root/explanations.ts";
+import type { Predicted } from "../../src/root/forecasts.ts";
 import type { Instance } from "../../src/root/model.ts";
 import type { Orchestration } from "../../src/root/orchestration.ts";
-import type { Predicted } from "../../src/root/placement.ts";
 import { RegistrySecrets } from "../../src/root/registry-secrets.ts";
 import { SqliteRootStore } from "../../src/root/store/sqlite-root-store.ts";
 import { HttpServer } from "../../src/transport/http-server.ts";
@@ -48,11 +48,14 @@ export class StubOrchestration implements Orchestration {
   aggregateOf(clusterId: string): Aggregate | undefined {
     return this.aggregates.get(clusterId);
   }
+  clockOffMs(): number | undefined {
+    return undefined;
+  }
   heardAt(clusterId: string): number | undefined {
     return this.active.has(clusterId) ? systemClock.now() : undefined;
   }
-  reportOf(instanceId: string): InstanceReport | undefined {
-    return this.reports.get(instanceId);
+  reportOf({ id }: { readonly id: string }): InstanceReport | undefined {
+    return this.reports.get(id);
   }
   openLog(...request: Parameters<Orchestration["openLog"]>): AsyncIterable<string> {
     return this.log(...request);
@@ -60,8 +63,8 @@ export class StubOrchestration implements Orchestration {
   async explain({ id }: Instance): Promise<Explanation> {
     return this.explanations.get(id) ?? { root: { timeline: [], decisions: [] } };
   }
-  async predict(): Promise<Predicted> {
-    return { placements: [], decisions: [] };
+  async predict(): Promise<readonly Predicted[]> {
+    return [];
   }
   disconnect(clusterId: string): void {
     this.disconnected.push(clusterId);

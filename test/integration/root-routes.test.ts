@@ -79,6 +79,33 @@ test("an assignment brings its addresses along, and the service's table says whe
     assert.equal(edge.received.filter(({ type }) => type === "routes").length, 0, "only whoever asked is told");
   }));
 
+test("whoever gets an instance is told the routes of its application unasked, and nothing more once it has withdrawn", () =>
+  withRoot(async (root) => {
+    const edge = await joined(root, "edge");
+    const known = interestIn.name("no.such.service.here");
+    ask(edge, [known]);
+    assert.deepEqual((await edge.next("routes")).answers, [{ key: known, serviceIds: [] }]);
+    const { service, instance } = await deploy(root);
+    const application = interestIn.application(service.applicationId);
+    await edge.next("desired");
+    const { answers, tables } = await edge.next("routes");
+    assert.deepEqual(answers, [{ key: application, serviceIds: [service.id] }]);
+    assert.deepEqual(
+      tables.map(({ instances }) => instances.map(({ address }) => address)),
+      [[instance.address]],
+    );
+    edge.send({ type: "interest", full: false, add: [], remove: [application] });
+    for (const other of [interestIn.name("nor.this.one.here"), interestIn.name("nor.that.one.here")]) {
+      ask(edge, [other], false);
+      assert.deepEqual(await edge.next("routes"), {
+        ...{ type: "routes", tables: [], gone: [] },
+        answers: [{ key: other, serviceIds: [] }],
+      });
+      await root.store.removeInstance(instance.id);
+      root.changes.notify([service.id]);
+    }
+  }));
+
 test("changes are pushed: a live instance, its end, its removal, the removal of the service", () =>
   withRoot(async (root) => {
     const { edge, service, instance, assignment } = await running(root);

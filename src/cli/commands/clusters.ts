@@ -22,6 +22,7 @@ export async function list(edge: Edge, options: ClientOptions): Promise<void> {
       { title: "CORES", value: (cluster) => cluster.total_cpu_cores },
       { title: "MEMORY MB", value: (cluster) => cluster.memory_in_mb },
       { title: "ID", value: (cluster) => cluster._id },
+      { title: "REMARK", value: (cluster) => cluster.detail },
     ],
   });
 }

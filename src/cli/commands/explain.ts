@@ -1,8 +1,7 @@
-/** `oak explain`, `oak plan` and `oak replay`: why things are where they are, where they would be, and whether it would be so again. */
+/** `oak explain` and `oak replay`: why things are where they are, and whether it would be so again. */
 import * as z from "zod/mini";
 import { AppError, describeError } from "../../base/errors.ts";
 import { type DecisionRecord, replay as decideAgain, readRecord } from "../../scheduler/record.ts";
-import { parseDescriptor } from "../descriptor-file.ts";
 import { shortName } from "../documents.ts";
 import type { ClientOptions, Edge } from "../edge.ts";
 import { findService, openApi } from "../lookup.ts";
@@ -18,37 +17,9 @@ const ExplainDocument = z.looseObject({
   timeline: z.array(z.looseObject({ at: z.number(), tier: z.string(), status: z.string(), detail: z.string() })),
   decisions: z.array(z.looseObject({ at: z.number(), tier: z.string(), lines: z.array(z.string()) })),
   missing: z.optional(z.string()),
+  remark: z.optional(z.string()),
 });
 type ExplainDocument = z.infer<typeof ExplainDocument>;
-
-const PlanDocument = z.looseObject({
-  ok: z.boolean(),
-  applications: z.array(
-    z.looseObject({
-      name: z.string(),
-      action: z.string(),
-      services: z.array(
-        z.looseObject({
-          name: z.string(),
-          action: z.string(),
-          changes: z.array(z.looseObject({ field: z.string(), is: z.unknown(), would_be: z.unknown() })),
-        }),
-      ),
-    }),
-  ),
-  placements: z.array(
-    z.looseObject({
-      job_name: z.string(),
-      instance_number: z.number(),
-      placed: z.boolean(),
-      cluster_name: z.string(),
-      status: z.string(),
-      detail: z.string(),
-    }),
-  ),
-  warnings: z.array(z.string()),
-});
-type PlanDocument = z.infer<typeof PlanDocument>;
 
 export async function explain(edge: Edge, reference: string, options: ClientOptions): Promise<void> {
   const api = await openApi(edge, options);
@@ -65,7 +36,7 @@ export async function explain(edge: Edge, reference: string, options: ClientOpti
 }
 
 function describe(document: ExplainDocument, colours: boolean): string {
-  const { job_name, instance_number, status, status_detail, timeline, decisions, missing } = document;
+  const { job_name, instance_number, status, status_detail, timeline, decisions, missing, remark } = document;
   const width = Math.max(0, ...timeline.map((entry) => entry.status.length));
   const lines = [
     `${job_name}/${instance_number}  ${paint(status, colours)}  ${printable(status_detail)}`,
@@ -78,59 +49,13 @@ function describe(document: ExplainDocument, colours: boolean): string {
       ...words.map((line) => `    ${printable(line)}`),
     ]),
     ...(missing === undefined ? [] : [`  the cluster's part is missing: ${printable(missing)}`]),
+    ...(remark === undefined ? [] : [`  ${printable(remark)}`]),
   ];
   return `${lines.join("\n")}\n`;
 }
 
 function time(at: number): string {
   return new Date(at).toISOString();
-}
-
-export interface PlanOptions extends ClientOptions {
-  readonly file: string;
-  readonly instances: number;
-}
-
-export async function plan(edge: Edge, options: PlanOptions): Promise<void> {
-  const { file, instances, output } = options;
-  const descriptor = parseDescriptor(await readDescriptor(edge, file), file === "-" ? "standard input" : file);
-  const api = await openApi(edge, options);
-  const document = await api.call(PlanDocument, "POST", `/api/plan?instances=${instances}`, { body: descriptor });
-  if (output !== "table") showDocument(edge.terminal, output, document);
-  else
-    edge.terminal.out(
-      `${planLines(document)
-        .map((line) => printable(line))
-        .join("\n")}\n`,
-    );
-  if (!document.ok) throw new AppError("PLAN_REFUSED", "Deployed now, not everything would run: see above");
-}
-
-function planLines({ applications, placements, warnings }: PlanDocument): string[] {
-  return [
-    ...applications.flatMap(({ name, action, services }) => [
-      action === "create"
-        ? `+ application ${name}`
-        : `! application ${name} is there already: "oak deploy" would be refused`,
-      ...services.flatMap(serviceLines),
-    ]),
-    ...placements.map(({ job_name, instance_number, placed, cluster_name, status, detail }) =>
-      placed
-        ? `→ ${job_name}/${instance_number} to cluster ${cluster_name}`
-        : `✗ ${job_name}/${instance_number} ${status}: ${detail}`,
-    ),
-    ...warnings.map((warning) => `warning: ${warning}`),
-  ];
-}
-
-const SIGNS: Readonly<Record<string, string>> = { create: "+", change: "~", same: "=", only_there: "-" };
-
-function serviceLines({ name, action, changes }: PlanDocument["applications"][number]["services"][number]): string[] {
-  const note = action === "only_there" ? " is not in the descriptor" : "";
-  return [
-    `  ${SIGNS[action] ?? "?"} service ${name}${note}`,
-    ...changes.map(({ field, is, would_be }) => `      ${field}: ${JSON.stringify(is)} → ${JSON.stringify(would_be)}`),
-  ];
 }
 
 export async function replay(edge: Edge, file: string): Promise<void> {

@@ -3,7 +3,7 @@ import { AppError, describeError, hasCode } from "../../base/errors.ts";
 import { NetCheck, NetDocument, type NetPeer, type NetService } from "../../protocol/net-document.ts";
 import type { Edge } from "../edge.ts";
 import { resolve, serviceNames } from "../names.ts";
-import { showDocument, showRows } from "../output.ts";
+import { printable, showDocument, showRows } from "../output.ts";
 import type { Format } from "../output-format.ts";
 import { askWorker, type SocketOptions } from "../worker-socket.ts";
 
@@ -25,6 +25,10 @@ export async function show(edge: Edge, name: string | undefined, options: Option
       { title: "A PACKET GOES TO", value: ({ goesTo }) => goesTo },
     ],
   });
+  if (net.cluster && !net.cluster.connected) {
+    const { url, problem = "it has just been started" } = net.cluster;
+    edge.terminal.err(`This worker has no link to its cluster (${url}): ${printable(problem)}\n`);
+  }
 }
 
 export async function check(edge: Edge, options: Options): Promise<void> {

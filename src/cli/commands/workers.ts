@@ -8,8 +8,10 @@ import { refusal } from "../api.ts";
 import { Anything } from "../documents.ts";
 import type { ClientOptions, Edge } from "../edge.ts";
 import { resolve } from "../names.ts";
-import { megabytes, showDocument, showRows } from "../output.ts";
+import { megabytes, printable, showDocument, showRows } from "../output.ts";
 import { JoinToken, showToken } from "./clusters.ts";
+
+const WORKERS = "/api/workers";
 
 export interface ClusterOptions extends Pick<ClientOptions, "output"> {
   readonly cluster: string;
@@ -26,8 +28,11 @@ const WorkerDocument = z.looseObject({
   memory_bytes: z.optional(z.number()),
   memory_bytes_free: z.optional(z.number()),
   public_ip: z.optional(z.nullable(z.string())),
+  detail: z.optional(z.string()),
   instances: z.optional(z.array(z.unknown())),
 });
+
+const RootLink = z.looseObject({ root: z.string(), connected: z.boolean(), problem: z.optional(z.string()) });
 
 export async function list(edge: Edge, options: ClusterOptions): Promise<void> {
   showRows(edge.terminal, {
@@ -43,8 +48,22 @@ export async function list(edge: Edge, options: ClusterOptions): Promise<void> {
       { title: "INSTANCES", value: (worker) => worker.instances?.length },
       { title: "ADDRESS", value: (worker) => worker.public_ip },
       { title: "ID", value: (worker) => worker.id },
+      { title: "REMARK", value: (worker) => worker.detail },
     ],
   });
+  await warnOfRoot(edge, options);
+}
+
+async function warnOfRoot(edge: Edge, options: ClusterOptions): Promise<void> {
+  try {
+    const { connected, root, problem } = await call(edge, options, RootLink, "GET", "/api/root-link");
+    if (connected) return;
+    const reason = printable(problem ?? "it has just been started");
+    edge.terminal.err(`This cluster has no link to its root (${root}): ${reason}\n`);
+  } catch (error) {
+    // A cluster of an older version does not tell.
+    if (!hasCode(error, "NOT_FOUND")) throw error;
+  }
 }
 
 export async function show(edge: Edge, name: string, options: ClusterOptions): Promise<void> {
@@ -71,7 +90,7 @@ export async function token(edge: Edge, options: ClusterOptions): Promise<void> 
 }
 
 async function workers(edge: Edge, options: ClusterOptions) {
-  return await call(edge, options, z.array(WorkerDocument), "GET", "/api/workers");
+  return await call(edge, options, z.array(WorkerDocument), "GET", WORKERS);
 }
 
 async function findWorker(edge: Edge, name: string, options: ClusterOptions) {
@@ -92,10 +111,17 @@ async function call<T extends z.ZodMiniType>(
 ): Promise<z.output<T>> {
   const client = new HttpClient(options.cluster);
   const answer = await client.send(method, path, { token: await operatorToken(edge, options), signal: edge.signal });
+  // Every cluster has this page: what answers is another server, a root most likely.
+  if (answer.status === 404 && path === WORKERS) throw noCluster(client.server.origin);
   if (answer.status >= 400) throw refusal(answer);
   const result = validate(schema, answer.body);
   if (result.ok) return result.value;
   throw new AppError("ANSWER_INVALID", `The cluster's answer is unknown: ${describeProblems(result.problems)}`);
+}
+
+function noCluster(url: string): AppError {
+  const remedy = "--cluster wants the join port of a cluster, 10100 unless it was set otherwise";
+  return new AppError("NOT_A_CLUSTER", `${url} is no cluster: ${remedy}`);
 }
 
 async function operatorToken(edge: Edge, { operatorTokenFile }: ClusterOptions): Promise<string> {

@@ -1,4 +1,5 @@
 import * as z from "zod/mini";
+import { describeSkew } from "../../hierarchy/clock-skew.ts";
 import type { Aggregate } from "../../protocol/capacity.ts";
 import type { Cluster } from "../model.ts";
 
@@ -45,6 +46,8 @@ export const ClusterDocument = z.object({
   /** Not yet reserved, over the workers: sum, mean and standard deviation. */
   free: z.object({ cpu_millis: Figures, memory_bytes: Figures, gpus: Figures }),
   architectures: strings,
+  /** What is odd about it; empty: nothing. */
+  detail: z.string(),
 });
 export type ClusterDocument = z.infer<typeof ClusterDocument>;
 
@@ -53,7 +56,18 @@ const NOTHING = { sum: 0, mean: 0, deviation: 0 };
 /** @param heardAt epoch ms */
 export function clusterDocument(
   { id, name, location, ip }: Pick<Cluster, "id" | "name" | "location" | "ip">,
-  { active, aggregate, heardAt }: { active: boolean; aggregate: Aggregate | undefined; heardAt: number },
+  {
+    active,
+    aggregate,
+    heardAt,
+    clockOffMs,
+  }: {
+    readonly active: boolean;
+    readonly aggregate: Aggregate | undefined;
+    readonly heardAt: number;
+    /** Its clock less ours. */
+    readonly clockOffMs?: number | undefined;
+  },
 ): ClusterDocument {
   const all = aggregate?.all;
   const cores = Math.floor((all?.cpuMillisTotal ?? 0) / 1000);
@@ -101,5 +115,6 @@ export function clusterDocument(
       gpus: all?.gpusFree ?? NOTHING,
     },
     architectures: Object.keys(aggregate?.byArchitecture ?? {}),
+    detail: describeSkew(clockOffMs) ?? "",
   };
 }

@@ -94,7 +94,7 @@ export type ServiceDocument = z.infer<typeof ServiceDocument>;
 export interface Surroundings {
   cluster(id: string): (Pick<Cluster, "name" | "location"> & { readonly silentSince?: number | undefined }) | undefined;
   /** The newest report of an instance, of whatever generation. */
-  report(instanceId: string): InstanceReport | undefined;
+  report(instance: Pick<Instance, "id" | "clusterId">): InstanceReport | undefined;
 }
 
 /** Keys of the document that are not the descriptor's: what a descriptor says under these names is neither shown nor kept. */
@@ -173,7 +173,7 @@ export function instanceDocument(
   { cluster, report: newest }: Surroundings,
 ): InstanceDocument {
   const place = instance.clusterId === undefined ? undefined : cluster(instance.clusterId);
-  const fresh = newest(instance.id);
+  const fresh = newest(instance);
   // A report of an older generation is about another container.
   const report = fresh?.generation === instance.generation ? fresh : instance.report;
   const cpu = report?.cpuPercent?.toFixed(2) ?? "0";

@@ -13,7 +13,7 @@ export const ExplainDocument = z.object({
   instance_number: z.int(),
   status: z.string(),
   status_detail: z.string(),
-  /** Oldest first; each tier by its own clock. */
+  /** Oldest first. */
   timeline: z.array(
     z.object({ at: z.number(), tier: z.enum(["root", "cluster", "worker"]), status: z.string(), detail: z.string() }),
   ),
@@ -30,29 +30,36 @@ export const ExplainDocument = z.object({
   ),
   /** Why the cluster's part is not there. */
   missing: z.optional(z.string()),
+  /** What to know about the times. */
+  remark: z.optional(z.string()),
 });
 export type ExplainDocument = z.infer<typeof ExplainDocument>;
 
 /** A cluster's workers are shown to those who run them. */
 const SEES_WORKERS: readonly Role[] = ["Admin", "Infrastructure_Provider"];
 
+export function seesWorkers({ roles }: Pick<Caller, "roles">): boolean {
+  return roles.some((role) => SEES_WORKERS.includes(role));
+}
+
 export function explainDocument(
   instance: Instance,
   { jobName }: Pick<Service, "jobName">,
   { root, cluster }: Explanation,
-  { roles }: Pick<Caller, "roles">,
+  caller: Pick<Caller, "roles">,
 ): ExplainDocument {
-  const seesWorkers = roles.some((role) => SEES_WORKERS.includes(role));
+  const seesAll = seesWorkers(caller);
   const below = typeof cluster === "object" ? cluster : { timeline: [], decisions: [] };
-  const decisions = [...root.decisions, ...below.decisions].toSorted((a, b) => a.at - b.at);
+  const decisions = mergeByTime(root.decisions, below.decisions);
   return {
     job_name: jobName,
     instance_number: instance.number,
     status: instance.status,
     status_detail: instance.detail,
     timeline: mergeTimelines(root.timeline, below.timeline),
-    decisions: decisions.map((one) => decisionDocument(one, seesWorkers || one.tier === "root")),
+    decisions: decisions.map((one) => decisionDocument(one, seesAll || one.tier === "root")),
     ...(typeof cluster === "string" ? { missing: cluster } : {}),
+    ...(typeof cluster === "object" && cluster.remark !== undefined ? { remark: cluster.remark } : {}),
   };
 }
 
@@ -68,10 +75,21 @@ function mergeTimelines(
   const key = ({ status, detail }: TimelineEntry) => `${status} ${detail}`;
   const known = new Set(cluster.map(key));
   const own = root.filter((entry) => !known.has(key(entry)));
-  return [
-    ...own.map((entry) => ({ ...entry, tier: entry.status === "CLUSTER_SCHEDULED" ? "root" : tellerOf(entry.status) })),
-    ...cluster.map((entry) => ({ ...entry, tier: tellerOf(entry.status) })),
-  ].toSorted((a, b) => a.at - b.at) as ExplainDocument["timeline"];
+  return mergeByTime(
+    own.map((entry) => ({ ...entry, tier: entry.status === "CLUSTER_SCHEDULED" ? "root" : tellerOf(entry.status) })),
+    cluster.map((entry) => ({ ...entry, tier: tellerOf(entry.status) })),
+  );
+}
+
+/** Each list stays in its order, which is that of the events: a clock may have been set between two of them. */
+function mergeByTime<T extends { readonly at: number }>(first: readonly T[], second: readonly T[]): T[] {
+  const merged: T[] = [];
+  let next = 0;
+  for (const one of first) {
+    while (next < second.length && second[next]!.at < one.at) merged.push(second[next++]!);
+    merged.push(one);
+  }
+  return [...merged, ...second.slice(next)];
 }
 
 const CLUSTERS: ReadonlySet<string> = new Set(["CLUSTER_SCHEDULED", "NODE_SCHEDULED", "NO_WORKER_CAPACITY"]);

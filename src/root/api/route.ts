@@ -20,6 +20,8 @@ export interface ApiDeps {
   readonly changes: Changes;
   readonly registrySecrets: Pick<RegistrySecrets, "put">;
   readonly clock: Clock;
+  /** That join tokens are made by; default: `clock`. */
+  readonly tokenClock?: Pick<Clock, "now"> | undefined;
   readonly log: Logger;
   readonly version: string;
   /** atc23: bodies of rows marked `twice` are JSON inside a JSON string. */

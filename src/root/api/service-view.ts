@@ -33,5 +33,5 @@ export async function surroundings({ store, orchestration }: Deps): Promise<Surr
       { name, location, silentSince: orchestration.isActive(id) ? undefined : heardAt },
     ]),
   );
-  return { cluster: (id) => clusters.get(id), report: (id) => orchestration.reportOf(id) };
+  return { cluster: (id) => clusters.get(id), report: (instance) => orchestration.reportOf(instance) };
 }

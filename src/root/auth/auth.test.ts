@@ -74,6 +74,15 @@ test("a token expires to the second, and a clock that was set back a little does
   );
 });
 
+test("a root's clock that is set by a year ends the logins, in words that tell the remedy", () => {
+  const year = 365 * 86_400_000;
+  const own = new ManualClock();
+  const token = issueToken({ ...signer, clock: own }, user, { type: "refresh", organization: "" });
+  const at = (ms: number) => () => verifyToken({ ...signer, clock: { now: () => own.now() + ms } }, token, "refresh");
+  assert.throws(at(year), /expired: refresh it or log in again/);
+  assert.throws(at(-year), /not yet valid \(nbf\): the root's clock was set back; log in again/);
+});
+
 test("passwords match their own hash only; hashes of one password differ", async () => {
   const passwords = new Passwords();
   const [first, second] = await Promise.all([passwords.hash("köln 1"), passwords.hash("köln 1")]);

@@ -80,8 +80,13 @@ export function verifyToken({ secret, clock }: Signer, token: string, type: Toke
       details: { msg: "Token has expired" },
     });
   }
-  if (now + NOT_BEFORE_LEEWAY_S < claims.value.nbf) throw invalid("The token is not yet valid (nbf)");
+  if (now + NOT_BEFORE_LEEWAY_S < claims.value.nbf) throw notYetValid();
   return claims.value;
+}
+
+function notYetValid(): AppError {
+  const msg = "The token is not yet valid (nbf)";
+  return new AppError("TOKEN_INVALID", `${msg}: the root's clock was set back; log in again`, { details: { msg } });
 }
 
 export function invalid(msg: string): AppError {

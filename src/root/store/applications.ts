@@ -29,6 +29,8 @@ const toService = (row: ServiceRow): Service => ({
   descriptor: JSON.parse(row.descriptor) as MicroserviceDescriptor,
 });
 
+export const SERVICES = { table: "services", select: SERVICE, toValue: toService } as const;
+
 export function findApplications(db: Database, owner?: string): Application[] {
   const rows =
     owner === undefined

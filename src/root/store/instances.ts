@@ -39,6 +39,9 @@ const toInstance = (row: InstanceRow): Instance => ({
   report: row.report === null ? undefined : (JSON.parse(row.report) as InstanceReport),
 });
 
+export const INSTANCES = { table: "instances", select: INSTANCE, toValue: toInstance } as const;
+export const CLUSTERS = { table: "clusters", select: CLUSTER, toValue: toCluster } as const;
+
 export function insertInstance(
   db: Database,
   serviceId: string,
@@ -108,17 +111,14 @@ export function keepReports(db: Database, clusterId: string, reports: readonly I
   return [...changed];
 }
 
-export function allClusters(db: Database): Cluster[] {
-  return (db.prepare(`${CLUSTER} ORDER BY rowid`).all() as unknown as ClusterRow[]).map(toCluster);
-}
-
 export function admit(db: Database, hello: Parameters<RootStore["admitCluster"]>[0]): Cluster {
-  const { name, location, ip, keyDigest, joinTokenDigest, now } = hello;
+  const { name, location, ip, keyDigest, joinTokenDigest, now, tokenNow = now } = hello;
   const known = db.prepare(`${CLUSTER} WHERE key_digest = ?`).get(keyDigest) as ClusterRow | undefined;
-  if (!known && !isSpent(db, joinTokenDigest, now)) {
+  if (!known && !isSpent(db, joinTokenDigest, tokenNow)) {
+    const token = joinTokenDigest === undefined ? "it has no join token" : "its join token is unknown, used or expired";
     throw new AppError(
       "TOKEN_INVALID",
-      `Cluster "${name}" is not known here, and its join token is missing, spent or expired: ask for a new one`,
+      `Cluster "${name}" is not known here, and ${token}: make one with "oak cluster token", good for one cluster and 15 minutes, and give it as OAK_JOIN_TOKEN or in joinTokenFile`,
     );
   }
   const holder = db.prepare("SELECT id FROM clusters WHERE name = ?").get(name) as { id: string } | undefined;

@@ -63,15 +63,20 @@ function findRested(
   now: number,
   avoid: ReadonlySet<number>,
 ): number | undefined {
-  const rested = db.prepare(
-    "SELECT piece FROM pieces WHERE pool = ? AND holder IS NULL AND freed_at <= ? ORDER BY freed_at, piece",
-  );
-  for (const row of rested.iterate(name, now - quarantineMs)) {
+  const free = "SELECT piece FROM pieces WHERE pool = ? AND holder IS NULL AND freed_at";
+  const rested = db.prepare(`${free} <= ? ORDER BY freed_at, piece`).iterate(name, now - quarantineMs);
+  // Freed in the future: a clock that was ahead has been set. That must not keep it back for a year.
+  const early = db.prepare(`${free} > ? ORDER BY freed_at, piece`).iterate(name, now + quarantineMs);
+  for (const row of chain(rested, early)) {
     const piece = Number(row.piece);
     // The range may be another than when it was given out.
     if (isUsable(pool, piece) && !avoid.has(piece)) return piece;
   }
   return undefined;
+}
+
+function* chain<T>(...lists: readonly Iterable<T>[]): Generator<T, void, void> {
+  for (const list of lists) yield* list;
 }
 
 function put(db: Database, name: PoolName, piece: number, holder: string): void {

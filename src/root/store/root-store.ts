@@ -42,8 +42,8 @@ export interface RootStore {
 
   /** @throws NOT_FOUND when the application is gone, and as `addApplications` */
   addServices(applicationId: string, services: readonly MicroserviceDescriptor[]): Promise<Service[]>;
-  /** In order of registration. */
-  services(filter?: { applicationId?: string; owner?: string }): Promise<Service[]>;
+  /** In order of registration. All of them are asked for all the time, and cost next to nothing while nothing changes. */
+  services(filter?: { applicationId?: string; owner?: string }): Promise<readonly Service[]>;
   service(id: string): Promise<Service | undefined>;
   /**
    * Takes effect with the next placement of each instance; its addresses change at once, where the descriptor asks for others.
@@ -55,8 +55,8 @@ export interface RootStore {
 
   /** One more instance, REQUESTED, with the next number and an address of its own. @throws NOT_FOUND, NO_ADDRESS_LEFT */
   addInstance(serviceId: string, now: number): Promise<Instance>;
-  /** @param filter undefined: all */
-  instances(filter?: { serviceId?: string; clusterId?: string }): Promise<Instance[]>;
+  /** @param filter undefined: all, which cost next to nothing while nothing changes */
+  instances(filter?: { serviceId?: string; clusterId?: string }): Promise<readonly Instance[]>;
   /** Returns false when there is none. */
   removeInstance(id: string): Promise<boolean>;
   /** Places (or takes back, with clusterId undefined) several instances at once; raises their generation when placed. */
@@ -84,7 +84,7 @@ export interface RootStore {
     serviceIds: readonly string[],
   ): Promise<{ readonly service: Service; readonly instances: readonly Instance[] }[]>;
 
-  clusters(): Promise<Cluster[]>;
+  clusters(): Promise<readonly Cluster[]>;
   /** The service range, and the blocks that the cluster has: with `wantsMore` one more than before, unless all are given out. */
   clusterNetwork(id: string, wantsMore: boolean): Promise<{ readonly serviceRange: string; readonly blocks: string[] }>;
   /**
@@ -98,6 +98,8 @@ export interface RootStore {
     readonly keyDigest: string;
     readonly joinTokenDigest?: string | undefined;
     readonly now: number;
+    /** By the clock that join tokens are made by; default: `now`. */
+    readonly tokenNow?: number | undefined;
   }): Promise<Cluster>;
   touchCluster(
     id: string,

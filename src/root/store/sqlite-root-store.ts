@@ -11,6 +11,7 @@ import * as applications from "./applications.ts";
 import * as decisions from "./decisions.ts";
 import { notFound } from "./errors.ts";
 import * as instances from "./instances.ts";
+import { LiveTable } from "./live-table.ts";
 import { ROOT_MIGRATIONS } from "./migrations.ts";
 import type { PieceBook } from "./pieces.ts";
 import type { RootStore } from "./root-store.ts";
@@ -23,6 +24,8 @@ export class SqliteRootStore implements RootStore {
   readonly #clock: Clock;
   readonly #plan: AddressPlan;
   #database: Database | undefined;
+  /** What is asked for as a whole, and often. */
+  #live: ReturnType<typeof liveTables> | undefined;
   #isClosed = false;
 
   constructor(path: string, clock: Clock = systemClock, plan: AddressPlan = addressPlan(DEFAULT_ADDRESSES)) {
@@ -76,8 +79,8 @@ export class SqliteRootStore implements RootStore {
       return applications.insertServices(db, application, descriptors, registration);
     });
   }
-  services(filter?: { applicationId?: string; owner?: string }): Promise<Service[]> {
-    return this.#read((db) => applications.findServices(db, filter));
+  services(filter?: { applicationId?: string; owner?: string }): Promise<readonly Service[]> {
+    return this.#read((db) => (filter ? applications.findServices(db, filter) : this.#live!.services.all()));
   }
   service(id: string): Promise<Service | undefined> {
     return this.#read((db) => applications.findService(db, id));
@@ -92,8 +95,8 @@ export class SqliteRootStore implements RootStore {
   addInstance(serviceId: string, now: number): Promise<Instance> {
     return this.#write((db) => instances.insertInstance(db, serviceId, { book: this.#book(), now }));
   }
-  instances(filter?: { serviceId?: string; clusterId?: string }): Promise<Instance[]> {
-    return this.#read((db) => instances.findInstances(db, filter));
+  instances(filter?: { serviceId?: string; clusterId?: string }): Promise<readonly Instance[]> {
+    return this.#read((db) => (filter ? instances.findInstances(db, filter) : this.#live!.instances.all()));
   }
   removeInstance(id: string): Promise<boolean> {
     return this.#write((db) => instances.deleteInstance(db, id, this.#clock.now()));
@@ -121,8 +124,8 @@ export class SqliteRootStore implements RootStore {
     return this.#read((db) => routing.findRouted(db, serviceIds));
   }
 
-  clusters(): Promise<Cluster[]> {
-    return this.#read(instances.allClusters);
+  clusters(): Promise<readonly Cluster[]> {
+    return this.#read(() => this.#live!.clusters.all());
   }
   clusterNetwork(id: string, wantsMore: boolean): ReturnType<RootStore["clusterNetwork"]> {
     const now = this.#clock.now();
@@ -161,6 +164,7 @@ export class SqliteRootStore implements RootStore {
   close(): void {
     this.#database?.close();
     this.#database = undefined;
+    this.#live = undefined;
     this.#isClosed = true;
   }
 
@@ -187,7 +191,18 @@ export class SqliteRootStore implements RootStore {
 
   #open(): Database {
     if (this.#isClosed) throw new AppError("UNAVAILABLE", "The root's store is closed");
-    this.#database ??= openDatabase(this.#path, ROOT_MIGRATIONS);
+    if (!this.#database) {
+      this.#database = openDatabase(this.#path, ROOT_MIGRATIONS);
+      this.#live = liveTables(this.#database);
+    }
     return this.#database;
   }
+}
+
+function liveTables(database: Database) {
+  return {
+    services: new LiveTable<Service>(database, applications.SERVICES),
+    instances: new LiveTable<Instance>(database, instances.INSTANCES),
+    clusters: new LiveTable<Cluster>(database, instances.CLUSTERS),
+  };
 }

@@ -6,7 +6,7 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
 import { createConnection } from "node:net";
 import { startTimer } from "../../base/clock.ts";
-import { AppError, describeError, hasCode } from "../../base/errors.ts";
+import { AppError, describeError, hasCode, rootCause } from "../../base/errors.ts";
 import { FrameReader, frame } from "./grpc-frames.ts";
 
 /** As ts-proto's generic definitions are. */
@@ -206,8 +206,10 @@ class Call {
     if (this.#isLate)
       return new AppError("RUNTIME_UNAVAILABLE", `containerd did not answer ${this.path} in time`, { cause: error });
     if (error instanceof AppError) return error;
-    return new AppError("RUNTIME_UNAVAILABLE", `Cannot reach containerd at "${socket}" (${describeError(error)})`, {
-      cause: error,
+    // HTTP/2 wraps it twice, and says nothing of its own.
+    const cause = rootCause(error);
+    return new AppError("RUNTIME_UNAVAILABLE", `Cannot reach containerd at "${socket}" (${describeError(cause)})`, {
+      cause,
     });
   }
 

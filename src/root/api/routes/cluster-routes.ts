@@ -37,7 +37,7 @@ export const CLUSTER_ROUTES: readonly Route[] = [
       expires_at: z.int(),
     }),
     handle: async ({ deps }) => {
-      const { token, expiresAt } = await issueClusterToken(deps.store, deps.clock);
+      const { token, expiresAt } = await issueClusterToken(deps.store, deps.tokenClock ?? deps.clock);
       return { token, expires_at: expiresAt };
     },
   }),
@@ -69,6 +69,7 @@ async function clusterDocuments({ store, orchestration }: ApiDeps): Promise<Clus
       active: orchestration.isActive(cluster.id),
       aggregate: orchestration.aggregateOf(cluster.id) ?? cluster.aggregate,
       heardAt: orchestration.heardAt(cluster.id) ?? cluster.heardAt,
+      clockOffMs: orchestration.clockOffMs(cluster.id),
     }),
   );
 }

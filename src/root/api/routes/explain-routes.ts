@@ -4,10 +4,12 @@ import { AppError } from "../../../base/errors.ts";
 import { objectId } from "../../../base/random.ts";
 import { Descriptor } from "../../../protocol/descriptor.ts";
 import { quote } from "../../../protocol/names.ts";
+import { MAX_PLANNED } from "../../../protocol/uplink.ts";
+import { maySee } from "../../auth/auth.ts";
 import type { Instance, Service } from "../../model.ts";
 import { descriptorWarnings } from "../documents.ts";
-import { ExplainDocument, explainDocument } from "../explain-document.ts";
-import { draft, isTaken, PlanDocument, planDocument } from "../plan-document.ts";
+import { ExplainDocument, explainDocument, seesWorkers } from "../explain-document.ts";
+import { compare, PlanDocument, planDocument } from "../plan-document.ts";
 import { refuseContradictions } from "../refuse-contradictions.ts";
 import { type Context, jsonRoute, type Route } from "../route.ts";
 import { findService } from "../service-view.ts";
@@ -50,9 +52,9 @@ export const EXPLAIN_ROUTES: readonly Route[] = [
     method: "POST",
     path: "/api/plan",
     tag,
-    summary: "What registering this descriptor and running it would do. Changes nothing",
+    summary: "What making it so as this descriptor says would do, and where instances would go. Changes nothing",
     access: "user",
-    query: { instances: "Of each service; 1 unless told" },
+    query: { instances: "Of each service that is new; 1 unless told" },
     body: Descriptor,
     schema: PlanDocument,
     handle: plan,
@@ -71,26 +73,37 @@ async function plan({ deps, caller, body, request }: Context<Descriptor>): Promi
   refuseDuplicates(body.applications);
   refuseContradictions(body);
   const { store, orchestration, clock } = deps;
-  const [applications, services, clusters] = await Promise.all([
+  const [applications, services, instances, clusters] = await Promise.all([
     store.applications(),
-    store.services({ owner: caller.name }),
+    store.services(),
+    store.instances(),
     store.clusters(),
   ]);
-  const now = clock.now();
-  const created = body.applications.filter((one) => !isTaken(one, { applications }));
-  const instances = instancesOf(request.query.get("instances"));
-  const drafted = draft(created, { owner: caller.name, instances, now, id: objectId });
-  const outcome = await orchestration.predict(drafted.services, drafted.instances);
+  const comparison = compare(
+    body.applications,
+    { applications, services, instances, maySee: (application) => maySee(caller, application) },
+    {
+      owner: caller.name,
+      instances: instancesOf(request.query.get("instances")),
+      now: clock.now(),
+      id: objectId,
+    },
+  );
+  refuseTooMany(comparison.draft.instances.length);
+  const predicted = await orchestration.predict(comparison.draft, { namesWorkers: seesWorkers(caller) });
   const names = new Map(clusters.map(({ id, name }) => [id, name]));
   const warnings = body.applications
     .flatMap(({ microservices }) => microservices)
     .flatMap((one) => descriptorWarnings(one).map((text) => `${one.microservice_name}: ${text}`));
-  return planDocument(
-    body,
-    { applications, services },
-    { draft: drafted, outcome, clusterName: (id) => names.get(id) ?? id, now },
-    warnings,
-  );
+  return planDocument(comparison, predicted, { clusterName: (id) => names.get(id) ?? id, warnings });
+}
+
+function refuseTooMany(count: number): void {
+  if (count > MAX_PLANNED)
+    throw new AppError(
+      "INVALID_BODY",
+      `instances: ${count} would be placed, more than the ${MAX_PLANNED} that a plan can hold`,
+    );
 }
 
 function instancesOf(text: string | null): number {

@@ -99,7 +99,7 @@ export async function findInstance({ deps, params, caller }: Context<undefined>)
   return { service, instance: pick(await instancesOf(deps, service), number) };
 }
 
-function instancesOf({ store }: ApiDeps, service: Service): Promise<Instance[]> {
+function instancesOf({ store }: ApiDeps, service: Service): Promise<readonly Instance[]> {
   return store.instances({ serviceId: service.id });
 }
 
