@@ -138,6 +138,17 @@ for (const [name, open] of Object.entries(IMPLEMENTATIONS)) {
         assert.equal((await store.addInstance(c!.id, clock.now())).address, b!.closest);
       }));
 
+    test("addresses that were freed while the clock was a year ahead are not kept back when it is set right", () =>
+      withStore({ serviceRange: "10.30.0.0/29", addressQuarantine: 10 }, async (store, clock) => {
+        await store.addApplications("ann", [app("a", {}), app("b", {})]);
+        const [a] = await store.services();
+        await clock.advance(31_536_000_000);
+        await store.removeApplication(a!.applicationId);
+        await clock.advance(-31_536_000_000);
+        await store.addApplications("ann", [app("c", {}), app("d", {})]);
+        assert.equal((await store.services()).length, 3);
+      }));
+
     test("another range takes effect for what is given out next", () =>
       withStore({}, async (store, _clock, reopen) => {
         await store.addApplications("ann", [app("a", {})]);
