@@ -18,15 +18,16 @@ interface Deps {
 const PURGE_GRACE_MS = 2000;
 
 export async function openMachine(
-  settings: Pick<WorkerSettings, "containerdSocket" | "ociRuntime" | "stateDir" | "subnet">,
+  settings: Pick<WorkerSettings, "containerdSocket" | "ociRuntime" | "stateDir" | "subnet" | "fastPath">,
   { log, clock }: Deps,
 ): Promise<{ runtime: ContainerRuntime; network: Network & Overlay }> {
   const { ContainerdRuntime } = await import("./runtime/containerd/containerd-runtime.ts");
   const { LinuxNetwork } = await import("./net/linux-network.ts");
   const { containerdSocket: socket, ociRuntime, stateDir, subnet } = settings;
+  const fastPath = settings.fastPath === "on";
   return {
     runtime: new ContainerdRuntime({ socket, ociRuntime, log, clock }),
-    network: new LinuxNetwork({ stateDir, subnet, log, clock }),
+    network: new LinuxNetwork({ stateDir, subnet, fastPath, log, clock }),
   };
 }
 
@@ -37,7 +38,7 @@ export async function purgeMachine(
   signal: AbortSignal,
 ): Promise<number> {
   const { WORKER_SETTINGS } = await import("./worker/settings.ts");
-  const defaults = { ociRuntime: WORKER_SETTINGS.ociRuntime.default, subnet: undefined };
+  const defaults = { ociRuntime: WORKER_SETTINGS.ociRuntime.default, subnet: undefined, fastPath: "off" } as const;
   const { runtime, network } = await openMachine({ ...defaults, ...settings }, deps);
   const containers = await runtime.list(signal);
   await Promise.all(

@@ -1,5 +1,5 @@
 /** What a service address costs, beside what it is made of. */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { ip, isInside } from "../../test/contracts/network-namespaces.ts";
@@ -10,8 +10,18 @@ const { values: options } = parseArgs({
   options: { rounds: { type: "string", default: "5" }, ms: { type: "string", default: "400" } },
 });
 const BENCH = join(import.meta.dirname, "socket-bench.ts");
-const KINDS = ["stream", "rtt", "connect"] as const;
+const KINDS = ["stream", "stream1", "rtt", "connect"] as const;
 type Kind = (typeof KINDS)[number];
+
+/** 10.97.3.2 is a service of one container. */
+const PEER_RULES = [
+  "table ip peer",
+  "chain ip peer raw { type filter hook prerouting priority -300; udp dport 4799 notrack; }",
+  "chain ip peer out { type filter hook output priority -300; udp dport 4799 notrack; }",
+  "chain ip peer nat { type nat hook prerouting priority -100; ip daddr 10.97.3.2 dnat to 10.97.2.2; }",
+]
+  .map((line) => `add ${line}`)
+  .join("\n");
 
 interface Path {
   readonly name: string;
@@ -66,43 +76,58 @@ async function measureAll(): Promise<void> {
   };
   await setPath("plain");
   await makeBareHosts();
-  const program = (...args: string[]) => [process.execPath, ...process.execArgv, BENCH, ...args];
+  const program = (...args: string[]) => ["nice", "-n", "-20", process.execPath, ...process.execArgv, BENCH, ...args];
   for (const sandbox of [local, remote]) {
     const worker = sandbox === local ? one : two;
     await new Promise((resolve) => worker.spawn(sandbox, program("serve")).stdout!.once("data", resolve));
   }
-  const server = spawn("ip", ["netns", "exec", "bare2", ...program("serve")], { stdio: ["ignore", "pipe", "inherit"] });
-  await new Promise((resolve) => server.stdout.once("data", resolve));
+  const bareServers = await Promise.all(["bare2", "pod2"].map((namespace) => serveIn(namespace, program("serve"))));
   // Both ends know each other's MAC by then, so that plain routes are in use.
   await new Promise((resolve) => setTimeout(resolve, 2500));
 
   const inSandbox = one.enterArgs(client);
   const bare = ["ip", "netns", "exec", "bare1"];
+  const pod = ["ip", "netns", "exec", "pod1"];
   await measurePaths([
     { name: "direct veth", from: bare, to: "10.99.0.2" },
     { name: "underlay", from: bare, to: "192.0.2.102" },
     { name: "bare VXLAN", from: bare, to: "10.98.0.2" },
+    { name: "plain route, containers", from: pod, to: "10.97.3.2", prepare: () => setPods("plain") },
+    { name: "VXLAN, containers", from: pod, to: "10.97.3.2", prepare: () => setPods("vxlan") },
     { name: "service, same worker", from: inSandbox, to: "10.30.5.1" },
     { name: "service, plain route", from: inSandbox, to: "10.30.5.2", prepare: () => setPath("plain") },
     { name: "service, VXLAN", from: inSandbox, to: "10.30.5.2", prepare: () => setPath("vxlan") },
   ]);
-  server.kill("SIGKILL");
+  for (const server of bareServers) server.kill("SIGKILL");
   await setPath("plain");
   await measureScale(one, { inSandbox, addresses, routes: { services, peers: peer(1, "plain") } });
   await measureRoundRobin(one, client);
   await measureFirstPackets(one, { client, addresses, routes: { services, peers: peer(1, "plain") } });
 }
 
-/** Two namespaces without any of ours: a veth between them, the segment, and a tunnel over it. */
+/**
+ * Two namespaces without any of ours: a veth between them, the segment, and a tunnel over it. Each has a container behind it, and the
+ * first one rules for a service address: one translation, the least that whoever offers such addresses has to do.
+ */
 async function makeBareHosts(): Promise<void> {
-  await ip("netns add bare1", "netns add bare2", "link add e0 netns bare1 type veth peer name e0 netns bare2");
+  await ip("netns add bare1", "netns add bare2", "netns add pod1", "netns add pod2");
+  await ip("link add e0 netns bare1 type veth peer name e0 netns bare2");
   for (const number of [1, 2]) {
     const other = 3 - number;
     await ip(
       `link add bare${number}p type veth peer name und0 netns bare${number}`,
+      `link add pod0 netns bare${number} type veth peer name eth0 netns pod${number}`,
       `link set bare${number}p master sega up`,
     );
-    const inside = [
+    await ipIn(
+      `pod${number}`,
+      "link set lo up",
+      `address add 10.97.${number}.2/24 dev eth0`,
+      "link set eth0 mtu 1450 up",
+      `route add default via 10.97.${number}.1`,
+    );
+    await ipIn(
+      `bare${number}`,
       "link set lo up",
       `address add 10.99.0.${number}/24 dev e0`,
       "link set e0 up",
@@ -111,15 +136,35 @@ async function makeBareHosts(): Promise<void> {
       `link add vx mtu 1450 type vxlan id 99 dstport 4799 local 192.0.2.10${number} remote 192.0.2.10${other} dev und0`,
       `address add 10.98.0.${number}/24 dev vx`,
       "link set vx up",
-    ];
-    for (const command of inside)
-      await ip(`-n bare${number} ${command}`).catch(() => run(["ip", "-n", `bare${number}`, ...command.split(" ")]));
+      `address add 10.97.${number}.1/24 dev pod0`,
+      "link set pod0 mtu 1450 up",
+    );
+    await run(["ip", "netns", "exec", `bare${number}`, "sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+    await run(["ip", "netns", "exec", `bare${number}`, "nft", PEER_RULES]);
   }
+}
+
+async function setPods(path: "plain" | "vxlan"): Promise<void> {
+  for (const number of [1, 2]) {
+    const other = 3 - number;
+    const via = path === "plain" ? `192.0.2.10${other} dev und0` : `10.98.0.${other} dev vx`;
+    await ipIn(`bare${number}`, `route replace 10.97.${other}.0/24 via ${via}`);
+  }
+}
+
+async function ipIn(namespace: string, ...commands: readonly string[]): Promise<void> {
+  for (const command of commands) await run(["ip", "-n", namespace, ...command.split(" ")]);
+}
+
+async function serveIn(namespace: string, program: readonly string[]): Promise<ChildProcess> {
+  const server = spawn("ip", ["netns", "exec", namespace, ...program], { stdio: ["ignore", "pipe", "inherit"] });
+  await new Promise((resolve) => server.stdout.once("data", resolve));
+  return server;
 }
 
 async function measurePaths(paths: readonly Path[]): Promise<void> {
   const samples = new Map(
-    paths.map(({ name }) => [name, { stream: [], rtt: [], connect: [] } as Record<Kind, number[]>]),
+    paths.map(({ name }) => [name, { stream: [], stream1: [], rtt: [], connect: [] } as Record<Kind, number[]>]),
   );
   for (let round = 0; round < Number(options.rounds); round++) {
     for (const { name, from, to, prepare } of paths) {
@@ -130,25 +175,27 @@ async function measurePaths(paths: readonly Path[]): Promise<void> {
   const middle = (name: string, kind: Kind) => median(samples.get(name)![kind]);
   const ratio = (name: string, base: string, kind: Kind) => middle(name, kind) / middle(base, kind);
   table([
-    ["path", "TCP Gbit/s", "RTT of 64 B, µs", "new connection, µs"],
+    ["path", "TCP Gbit/s", "both ends on one processor", "RTT of 64 B, µs", "new connection, µs"],
     ...paths.map(({ name }) => {
-      const { stream, rtt, connect } = samples.get(name)!;
-      return [name, spread(stream, 1), spread(rtt, 1), spread(connect, 1)];
+      const { stream, stream1, rtt, connect } = samples.get(name)!;
+      return [name, spread(stream, 1), spread(stream1, 1), spread(rtt, 1), spread(connect, 1)];
     }),
   ]);
-  for (const [name, base, limit] of [
-    ["service, VXLAN", "bare VXLAN", 0.95],
-    ["service, plain route", "underlay", 0.95],
+  for (const [name, base] of [
+    ["service, VXLAN", "bare VXLAN"],
+    ["service, plain route", "underlay"],
+    ["service, VXLAN", "VXLAN, containers"],
+    ["service, plain route", "plain route, containers"],
   ] as const) {
+    const stream = ratio(name, base, "stream");
+    const stream1 = ratio(name, base, "stream1");
+    const rtt = ratio(name, base, "rtt");
     verdict(
-      `${name}: ${ratio(name, base, "stream").toFixed(2)} × ${base} in throughput (at least ${limit})`,
-      ratio(name, base, "stream") >= limit,
+      `${name}: ${stream.toFixed(2)} × ${base} in throughput, ${stream1.toFixed(2)} on one processor (at least 0.95)`,
+      stream >= 0.95 && stream1 >= 0.95,
     );
+    verdict(`${name}: ${rtt.toFixed(2)} × ${base} in RTT (at most 1.15)`, rtt <= 1.15);
   }
-  verdict(
-    `service, VXLAN: ${ratio("service, VXLAN", "bare VXLAN", "rtt").toFixed(2)} × bare VXLAN in RTT (at most 1.15)`,
-    ratio("service, VXLAN", "bare VXLAN", "rtt") <= 1.15,
-  );
   keep(import.meta.url, Object.fromEntries(samples));
 }
 
@@ -248,7 +295,7 @@ async function measureRoundRobin(worker: LabWorker, client: Sandbox): Promise<vo
 
 /** Round trips on one processor, both ends: less depends on where the kernel puts them. Throughput takes what there is. */
 function bench(from: readonly string[], kind: Kind, host: string): Promise<string> {
-  return run([...from, process.execPath, ...process.execArgv, BENCH, kind, host, options.ms]);
+  return run([...from, "nice", "-n", "-20", process.execPath, ...process.execArgv, BENCH, kind, host, options.ms]);
 }
 
 function run(args: readonly string[]): Promise<string> {

@@ -26,9 +26,10 @@ const one = Buffer.from([1, 0, 0, 0]);
 const PING = 1;
 const STREAM = 2;
 const HELLO = 3;
+/** A stream on one processor, both ends. */
+const PINNED = 4;
 const ping = Buffer.alloc(SMALL, PING);
 const hello = Buffer.alloc(SMALL, HELLO);
-const large = Buffer.alloc(LARGE, STREAM);
 
 /** Round trips on one processor: otherwise most of what is measured is where the kernel happened to put the two ends. */
 function pin(toOne: boolean): void {
@@ -69,9 +70,11 @@ function serve(): never {
     const client: number = accept(descriptor, null, null);
     setsockopt(client, 6, 1, one, 4);
     const length: number = recv(client, buffer, LARGE, 0);
-    pin(buffer[0] === PING);
-    if (length > 0 && buffer[0] !== STREAM) send(client, buffer, SMALL, 0);
-    while (recv(client, buffer, LARGE, 0) > 0) if (buffer[0] !== STREAM) send(client, buffer, SMALL, 0);
+    const kind = buffer[0];
+    pin(kind === PING || kind === PINNED);
+    const echoes = kind === PING || kind === HELLO;
+    if (length > 0 && echoes) send(client, buffer, SMALL, 0);
+    while (recv(client, buffer, LARGE, 0) > 0) if (echoes) send(client, buffer, SMALL, 0);
     close(client);
   }
 }
@@ -112,7 +115,8 @@ function connections(host: string, ms: number): number {
   return samples.sort((left, right) => left - right)[Math.floor(samples.length / 10)]!;
 }
 
-function stream(host: string, ms: number): number {
+function stream(host: string, ms: number, kind = STREAM): number {
+  const large = Buffer.alloc(LARGE, kind);
   const descriptor = dial(host);
   const startedAt = performance.now();
   let bytes = 0;
@@ -124,7 +128,12 @@ function stream(host: string, ms: number): number {
 
 const [what = "serve", host = "", ms = "300"] = process.argv.slice(2);
 if (what === "serve") serve();
-pin(what === "rtt");
-const measure = { rtt: roundTrips, connect: connections, stream }[what];
+pin(what === "rtt" || what === "stream1");
+const measure = {
+  rtt: roundTrips,
+  connect: connections,
+  stream,
+  stream1: (to: string, time: number) => stream(to, time, PINNED),
+}[what];
 console.log(measure!(host, Number(ms)));
 process.exit();

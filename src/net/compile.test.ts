@@ -24,7 +24,8 @@ import { formatRanges, mergeRanges } from "./ranges.ts";
 
 const at = (text: string) => parseAddress(text)!;
 const plan = planOverlay({ subnets: ["10.18.0.0/26"], guardedPorts: [10003, 10100] });
-const empty = initialState(frameOf(plan, { subnets: plan.subnets, peerSubnets: [], clashing: [] }));
+const use = { subnets: plan.subnets, peerSubnets: [], clashing: [], hasFastPath: true };
+const empty = initialState(frameOf(plan, use));
 const near: KernelPeer = {
   id: "near",
   number: 1,

@@ -43,13 +43,38 @@ const ELEMENTS: readonly {
 /** Replaces our tables, whatever they were; services are to follow in the same transaction. Connections are not touched by it. */
 export function compile(state: KernelState): string {
   const commands = ELEMENTS.map(({ family, name, of }) => elementCommand("add", family, name, of(state)));
-  return `${NO_TABLES}${ipTable(state)}${netdevTable(state)}${commands.join("")}`;
+  const { ranges, hasFastPath } = state.frame;
+  const flows = hasFastPath ? flowTable(formatRanges(ranges)) : NO_FLOW_TABLE;
+  return `${NO_RULES}${ipTable(state)}${netdevTable(state)}${flows}${commands.join("")}`;
 }
 
-/** Removes our tables, also when they do not exist. */
-export const NO_TABLES = ["ip", "netdev"]
+/** Removes the tables that are made anew, also when they do not exist. */
+const NO_RULES = ["ip", "netdev"]
   .map((family) => `table ${family} oakestra\ndelete table ${family} oakestra\n`)
   .join("");
+
+const NO_FLOW_TABLE = "table ip oakestra_flows\ndelete table ip oakestra_flows\n";
+
+/** Removes all of ours, also when they do not exist. */
+export const NO_TABLES = `${NO_RULES}${NO_FLOW_TABLE}`;
+
+/**
+ * Of a connection on the fast path the kernel may not have seen the last acknowledgement: it would forget it after 5 idle minutes. In a
+ * table of its own, which stays: with the old one, connections would lose what it gave them.
+ */
+export function flowTable(ours: string): string {
+  return `table ip oakestra_flows {
+	ct timeout long {
+		protocol tcp
+		l3proto ip
+		policy = { retrans : 432000, unack : 432000 }
+	}
+	chain begin { type filter hook prerouting priority -149; policy accept; }
+}
+flush chain ip oakestra_flows begin
+add rule ip oakestra_flows begin ip daddr ${ours} ct state new meta l4proto tcp ct timeout set "long"
+`;
+}
 
 /** From one state to another with the same frame, in one transaction; empty when nothing differs. */
 export function compileChange(from: KernelState, to: KernelState): string {

@@ -1,21 +1,25 @@
 /** Keeps the overlay in the kernel as plan and routes say, and repairs it when another program changed it. */
 import { formatAddress, parseAddress, type Subnet } from "../addressing/subnet.ts";
 import { type Clock, pause } from "../base/clock.ts";
+import { describeError } from "../base/errors.ts";
 import { KeyedQueue } from "../base/keyed-queue.ts";
 import type { Logger } from "../base/log.ts";
 import type { Found } from "./bring-up.ts";
 import { foreignRoutes, type HostRoute, withoutClashes } from "./clash.ts";
+import { flowTable } from "./compile.ts";
+import { FastPath } from "./fast-path/fast-path.ts";
 import { readHostNetwork, readUnderlay } from "./host.ts";
 import { compileIpState } from "./ip-state.ts";
 import { IpTable } from "./ip-table.ts";
 import { MissPath } from "./miss-path.ts";
 import type { Nft } from "./nft.ts";
 import type { NftTable } from "./nft-table.ts";
-import type { MissListener, Peer, Routes, UnderlayPath } from "./overlay.ts";
+import type { FastPathState, MissListener, Peer, Routes, UnderlayPath } from "./overlay.ts";
 import { ensureLinks, loosenSourceCheck } from "./overlay-links.ts";
 import { assertNoClash, clashingRanges, frameOf, type OverlayPlan, subnetsInUse } from "./overlay-plan.ts";
 import { linkTo, PeerBook, SETTLE_MS } from "./peer-book.ts";
 import { pokeNeighbours } from "./poke.ts";
+import { formatRanges } from "./ranges.ts";
 import { TableGuard } from "./table-guard.ts";
 
 const CHECK_MS = 30_000;
@@ -27,6 +31,8 @@ const SETTLE_ROUNDS = 8;
 export interface KernelOverlayOptions {
   readonly plan: OverlayPlan;
   readonly table: NftTable;
+  /** False: every packet passes the rules. */
+  readonly fastPath: boolean;
   readonly log: Logger;
   readonly clock: Clock;
 }
@@ -43,6 +49,8 @@ export class KernelOverlay {
   readonly #book = new PeerBook();
   readonly #miss: MissPath;
   readonly #guard: TableGuard;
+  readonly #fastPath: FastPath;
+  #fastPathState: FastPathState = { on: false, reason: "not started" };
   #plan: OverlayPlan;
   #peers: readonly Peer[] = [];
   /** Subnets that were ours; those without a sandbox do not count. */
@@ -61,9 +69,11 @@ export class KernelOverlay {
     this.#miss = new MissPath({
       isKnown: (address) => options.table.isKnown(address),
       refuse: (address) => options.table.refuse(address),
+      onFlow: (packet) => this.#fastPath.notice(packet),
       log: options.log,
     });
     const { log, clock, table } = options;
+    this.#fastPath = new FastPath({ clock });
     this.#guard = new TableGuard({ repair: () => table.replace(), log, clock });
   }
 
@@ -92,13 +102,16 @@ export class KernelOverlay {
     const ipTable = new IpTable(desired);
     await this.#guard.open(nft);
     try {
+      await this.#openFastPath(nft);
       await table.open(nft);
       await ipTable.check();
     } catch (error) {
       this.#guard.close();
+      this.#fastPath.close();
       throw error;
     }
     await this.#openMissPath();
+    this.#follow();
     const loops = Promise.all([this.#watch(stopping.signal), this.#guard.run(stopping.signal)]);
     this.#opened = { ipTable, stopping, loops };
     this.#settlePeers();
@@ -109,12 +122,23 @@ export class KernelOverlay {
     this.#opened = undefined;
     opened?.stopping.abort();
     await Promise.all([opened?.loops, this.#settling]);
+    this.#fastPath.close();
     this.#miss.close();
   }
 
   /** Routes follow the table's state. */
   async sync(): Promise<void> {
     await this.#opened?.ipTable.sync();
+    this.#follow();
+  }
+
+  /** Connections have been forgotten: none of their packets may go on as before. */
+  forgetFlows(): void {
+    this.#fastPath.forget();
+  }
+
+  get fastPath(): FastPathState {
+    return this.#fastPathState;
   }
 
   /** The link of a sandbox is gone, and its routes with it. */
@@ -145,6 +169,7 @@ export class KernelOverlay {
       // The tunnel's link was made anew, and what was bound to it went with the old one.
       if (hasMoved) await this.#options.table.replace();
       await (hasMoved ? opened.ipTable.check() : opened.ipTable.sync());
+      this.#follow();
     });
   }
 
@@ -200,6 +225,7 @@ export class KernelOverlay {
         );
       }
       await this.#openMissPath();
+      this.#follow();
       await this.#guard.watch();
       this.#settlePeers();
     });
@@ -214,6 +240,7 @@ export class KernelOverlay {
     await this.#applyPeers(peers);
     await this.#applyFrame();
     await this.#opened.ipTable.sync();
+    this.#follow();
     this.#settlePeers();
   }
 
@@ -232,7 +259,8 @@ export class KernelOverlay {
     const { guardedHosts } = this.#plan;
     await table.change((state) => {
       const peerSubnets = state.peers.flatMap(({ subnets }) => subnets);
-      const frame = frameOf(this.#plan, { subnets: this.subnets, peerSubnets, clashing: this.#clashing });
+      const use = { subnets: this.subnets, peerSubnets, clashing: this.#clashing };
+      const frame = frameOf(this.#plan, { ...use, hasFastPath: this.#fastPath.isOpen });
       return { ...state, frame, guardedHosts };
     });
   }
@@ -267,6 +295,38 @@ export class KernelOverlay {
         await this.#applyPeers(this.#peers);
         await this.sync();
       });
+    }
+  }
+
+  /** Where kernel or rights do not allow it, all is as without it, only slower. */
+  async #openFastPath(nft: Nft): Promise<void> {
+    if (!this.#options.fastPath) {
+      this.#fastPathState = { on: false, reason: "switched off by a setting" };
+      return;
+    }
+    try {
+      await this.#fastPath.open();
+      // Some kernels have no time limits of one's own; as a part of all rules it would keep them out too.
+      await nft.run(flowTable(formatRanges(this.#options.table.state.frame.ranges)));
+      this.#fastPathState = { on: true };
+    } catch (error) {
+      this.#fastPath.close();
+      this.#fastPathState = { on: false, reason: describeError(error) };
+      this.#options.log.info({ error }, "no fast path for established connections on this machine");
+    }
+    await this.#applyFrame();
+  }
+
+  #follow(): void {
+    try {
+      this.#fastPath.follow({ state: this.#options.table.state, underlay: this.#plan.underlay });
+    } catch (error) {
+      this.#fastPath.close();
+      this.#fastPathState = { on: false, reason: describeError(error) };
+      this.#options.log.warn(
+        { error },
+        "the fast path for established connections failed; all packets pass the rules now",
+      );
     }
   }
 

@@ -23,6 +23,8 @@ export interface Frame {
   /** What the worker itself talks to sandboxes as; undefined while it has no subnet. */
   readonly gateway: number | undefined;
   readonly guardedPorts: readonly number[];
+  /** Packets of established connections may pass the rules by. */
+  readonly hasFastPath: boolean;
 }
 
 export interface PublishedPort extends PortMapping {

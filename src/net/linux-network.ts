@@ -24,7 +24,7 @@ import type { Network, Sandbox } from "./network.ts";
 import { exhausted, notAttached, portBusy, unavailable } from "./network-errors.ts";
 import { type Nft, openNft } from "./nft.ts";
 import { NftTable } from "./nft-table.ts";
-import type { MissListener, Overlay, OverlaySettings, Routes, UnderlayPath } from "./overlay.ts";
+import type { FastPathState, MissListener, Overlay, OverlaySettings, Routes, UnderlayPath } from "./overlay.ts";
 import { removeLinks } from "./overlay-links.ts";
 import { frameOf, planOverlay } from "./overlay-plan.ts";
 import { sandboxResolvConf } from "./resolv-conf.ts";
@@ -42,6 +42,8 @@ export interface LinuxNetworkOptions {
   readonly subnet?: string | undefined;
   /** Sandboxes kept ready. */
   readonly poolSize?: number;
+  /** False: every packet passes the rules. */
+  readonly fastPath?: boolean;
   readonly log: Logger;
   readonly clock: Clock;
 }
@@ -80,7 +82,7 @@ export class LinuxNetwork implements Network, Overlay {
     this.#options = options;
     this.#resolvConf = join(options.stateDir, "resolv.conf");
     this.#table = new NftTable({ log, clock, state: initialState(frame) });
-    this.#overlay = new KernelOverlay({ plan, table: this.#table, log, clock });
+    this.#overlay = new KernelOverlay({ plan, table: this.#table, fastPath: options.fastPath ?? true, log, clock });
   }
 
   async start(signal: AbortSignal): Promise<void> {
@@ -214,8 +216,13 @@ export class LinuxNetwork implements Network, Overlay {
     return readUsed(await this.#table.list("list set ip oakestra used"));
   }
 
-  flush(sandboxAddress: string): Promise<void> {
-    return forgetSandbox(parseAddress(sandboxAddress) ?? 0, this.#options.log);
+  async flush(sandboxAddress: string): Promise<void> {
+    await forgetSandbox(parseAddress(sandboxAddress) ?? 0, this.#options.log);
+    this.#overlay.forgetFlows();
+  }
+
+  get fastPath(): FastPathState {
+    return this.#overlay.fastPath;
   }
 
   freeAddresses(): number {

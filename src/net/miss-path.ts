@@ -14,6 +14,8 @@ export interface MissPathOptions {
   readonly isKnown: (address: number) => boolean;
   /** Lets the kernel refuse the address for a while. */
   readonly refuse: (address: number) => Promise<void>;
+  /** A packet with IP version 0: the fast path's program tells of a flow. */
+  readonly onFlow: (packet: Buffer) => void;
   readonly log: Logger;
 }
 
@@ -59,6 +61,10 @@ export class MissPath {
   }
 
   #receive(packet: Buffer): void {
+    if (packet[0]! >> 4 === 0) {
+      this.#options.onFlow(packet);
+      return;
+    }
     const address = destinationOf(packet);
     if (address === undefined) return;
     if (this.#options.isKnown(address)) {

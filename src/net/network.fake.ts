@@ -3,7 +3,7 @@ import { AppError } from "../base/errors.ts";
 import { formatPort, isReserved } from "../protocol/ports.ts";
 import type { Network, PortMapping, Sandbox } from "./network.ts";
 import { exhausted, notAttached, portBusy } from "./network-errors.ts";
-import type { MissListener, Overlay, OverlaySettings, Routes, UnderlayPath } from "./overlay.ts";
+import type { FastPathState, MissListener, Overlay, OverlaySettings, Routes, UnderlayPath } from "./overlay.ts";
 import { planOverlay } from "./overlay-plan.ts";
 import { SandboxAddresses } from "./sandbox-addresses.ts";
 
@@ -28,6 +28,7 @@ export class FakeNetwork implements Network, Overlay {
   /** What `usedAddresses` and `underlayTo` answer. */
   used: readonly string[] = [];
   underlay: UnderlayPath = { onLink: false, mtu: 1500 };
+  fastPath: FastPathState = { on: true };
 
   constructor({ subnet = "10.18.0.0/22" }: { subnet?: string } = {}) {
     this.#addresses.setSubnets(planOverlay({ subnets: [subnet] }).subnets, []);

@@ -16,6 +16,7 @@ test("what an nft that fails has lost is made good by the same call again", asyn
       ranges: [],
       gateway: undefined,
       guardedPorts: [],
+      hasFastPath: false,
     }),
     ...{ log: silentLogger, clock: systemClock },
   });

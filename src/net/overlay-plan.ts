@@ -75,6 +75,7 @@ export function frameOf(
     readonly subnets: readonly Subnet[];
     readonly peerSubnets: readonly Subnet[];
     readonly clashing: readonly Subnet[];
+    readonly hasFastPath?: boolean;
   },
 ): Frame {
   const workers = plan.workerRanges.filter((range) => !use.clashing.includes(range));
@@ -84,5 +85,6 @@ export function frameOf(
     ranges: mergeRanges([plan.serviceRange, ...workers, ...use.subnets, ...use.peerSubnets]),
     gateway: first && first.base + 1,
     guardedPorts: plan.guardedPorts,
+    hasFastPath: use.hasFastPath ?? false,
   };
 }

@@ -23,9 +23,13 @@ export interface Overlay {
   flush(sandboxAddress: string): Promise<void>;
   /** Sandbox addresses that no instance has. */
   freeAddresses(): number;
+  /** Whether packets of established connections may pass the rules by, or why not. */
+  readonly fastPath: FastPathState;
   /** The way to another worker's address, before any tunnel. */
   underlayTo(address: string): Promise<UnderlayPath>;
 }
+
+export type FastPathState = { readonly on: true } | { readonly on: false; readonly reason: string };
 
 /** @param source of the first packet */
 export type MissListener = (address: string, source: string) => void;

@@ -127,12 +127,12 @@ test("a few packets: quick at first, then one in ten seconds, then fewer; what i
   received.length = 0;
   seen.length = 0;
   await pass(120_000);
-  assert.ok(received.length >= 3 && received.length <= 4, `${received.length} in two minutes of calm`);
+  assert.ok(received.length >= 2 && received.length <= 6, `${received.length} in two minutes of calm`);
   isSlow = true;
   await pass(60_000);
   received.length = 0;
   await pass(60_000);
-  assert.ok(received.length >= 5, `${received.length} in a minute after times have changed`);
+  assert.ok(received.length >= 4, `${received.length} in a minute after times have changed`);
   isSlow = false;
   isAnswering = false;
   received.length = 0;

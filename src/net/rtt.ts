@@ -91,7 +91,7 @@ const FIRST_MS = 250;
 const DOUBT_MS = 1000;
 const MAX_DOUBTS = 5;
 const STEADY_MS = 11_000;
-const CALM_MS = 33_000;
+const CALM_MS = 44_000;
 const CALM_ENOUGH = 4;
 const CALM_MOST = 6;
 const CALM_SHARE = 0.25;
@@ -230,10 +230,18 @@ export class RttProber {
     this.#note(state, probe.path, { rttMs, coordinate: readCoordinate(bytes) });
   }
 
+  #noteCalm(state: Peer, calm: number): void {
+    const isOver = state.calm >= CALM_ENOUGH && calm < CALM_ENOUGH;
+    state.calm = calm;
+    if (!isOver) return;
+    state.nextAt = Math.min(state.nextAt, this.#options.clock.monotonic() + this.#steadyMs(state));
+    this.#wake?.();
+  }
+
   #note(state: Peer, path: ProbePath, answer: ProbeAnswer | undefined): void {
     const { peer, qualities } = state;
     const before = qualities.get(path);
-    if (state.rounds > FIRST_ROUNDS) state.calm = calmAfter(state.calm, before, answer?.rttMs);
+    if (state.rounds > FIRST_ROUNDS) this.#noteCalm(state, calmAfter(state.calm, before, answer?.rttMs));
     qualities.set(path, measured(before, answer?.rttMs));
     this.#options.onMeasured(peer.id, path, answer);
   }

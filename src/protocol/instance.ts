@@ -265,6 +265,8 @@ export const Assignment = z.object({
   workload: Workload,
   /** Its place in the overlay. */
   network: z.optional(z.object({ instanceAddress: Ipv4, roundRobin: Ipv4, closest: Ipv4 })),
+  /** While it moves, another has it, too: that one's takes the traffic, as the routes say. Absent: this one's does. */
+  standby: z.optional(z.boolean()),
 });
 export type Assignment = z.infer<typeof Assignment>;
 
@@ -293,5 +295,7 @@ export const InstanceReport = z.object({
   workerId: z.optional(z.string()),
   /** Where its traffic is to go; present exactly while it takes any: running and ready, and not about to be stopped. */
   live: z.optional(z.object({ sandbox: Ipv4, worker: WorkerEndpoint })),
+  /** Why it should be in another cluster, in words: a promise about distances is broken, and no worker of its cluster keeps it. */
+  brokenPromise: z.optional(z.string().check(z.maxLength(1_000))),
 });
 export type InstanceReport = z.infer<typeof InstanceReport>;

@@ -51,10 +51,7 @@ export function parseTopic(topic: string): WorkerTopic | undefined {
 }
 
 /** What the worker must run; `request` stays at the cluster. */
-export const DesiredInstance = z.extend(z.omit(Assignment, { request: true }), {
-  /** While it moves between two workers: the other one's takes the traffic, as the routes say. Absent: this worker's does. */
-  standby: z.optional(z.boolean()),
-});
+export const DesiredInstance = z.omit(Assignment, { request: true });
 export type DesiredInstance = z.infer<typeof DesiredInstance>;
 
 /** The whole set, so that a worker knows what is *not* wanted any more. Published after the desired topics it lists. */

@@ -42,6 +42,8 @@ export const NetDocument = z.object({
       problem: z.optional(z.string()),
     }),
   ),
+  /** Whether packets of established connections pass the rules by, or why not. */
+  fast_path: z.optional(z.object({ on: z.boolean(), reason: z.optional(z.string()) })),
   services: z.array(Service),
   peers: z.array(Peer),
 });

@@ -25,7 +25,8 @@ import type { Credentials } from "./registration.ts";
 /** Short: after a cut, all that this worker runs may be wanted back, and a failed try costs a few packets. */
 const REGISTER_BACKOFF = { firstMs: 500, maxMs: 5000 };
 const CONNECT_BACKOFF = { firstMs: 250, maxMs: 5000 };
-const CONNECT_TIMEOUT_MS = 5000;
+/** A cluster that has restarted may have thousands to greet: who gives up sooner makes it begin again, and nobody gets in. */
+const CONNECT_TIMEOUT_MS = 15_000;
 /** Both ends give a dead connection up after one and a half times this, when the cluster gives the worker up. */
 const KEEP_ALIVE_MS = 20_000;
 /** The heartbeat's promise is kept even when a ping is a little late. */

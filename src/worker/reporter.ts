@@ -14,9 +14,10 @@ import { reportParts } from "./report-parts.ts";
 /** Measurements of instances and machine are told no more often. */
 const BEAT_MS = HEARTBEAT_MS * 0.9;
 /** What is said again although nothing has changed: of a worker that only pings, the cluster should not know old figures for ever. */
-const REPEAT_MS = 60_000;
-/** Of the machine's load. */
+const REPEAT_MS = 120_000;
+/** The machine's load, which placement does not go by, is told when it differs by so much, and no more often. */
 const NOTABLE_PERCENT = 5;
+const LOAD_MS = 60_000;
 /** As many as a deployment causes: over a slow link its last word must not wait for the acknowledgement of its first. */
 const MAX_IN_FLIGHT = 8;
 
@@ -49,11 +50,11 @@ interface Told extends Load {
 }
 
 function isOther(told: Told | undefined, now: Told): boolean {
-  if (!told || now.at - told.at >= REPEAT_MS) return true;
+  const ageMs = now.at - (told?.at ?? 0);
+  if (!told || ageMs >= REPEAT_MS) return true;
   if (told.addressesFree !== now.addressesFree || told.manifest !== now.manifest) return true;
-  return (["cpuPercent", "memoryPercent"] as const).some(
-    (field) => Math.abs(told[field] - now[field]) >= NOTABLE_PERCENT,
-  );
+  const fields = ["cpuPercent", "memoryPercent"] as const;
+  return ageMs >= LOAD_MS && fields.some((field) => Math.abs(told[field] - now[field]) >= NOTABLE_PERCENT);
 }
 
 export class Reporter {

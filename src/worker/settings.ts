@@ -89,6 +89,11 @@ export const WORKER_SETTINGS = {
     help: "off: instances run without a network, and host ports are refused.",
     default: "on",
   },
+  fastPath: {
+    schema: z.enum(["on", "off"]),
+    help: "off: also packets of established connections between instances pass all packet rules of the machine, one by one.",
+    default: "on",
+  },
 } as const satisfies Settings & Record<string, Setting>;
 
 export type WorkerSettings = Values<typeof WORKER_SETTINGS>;

@@ -213,7 +213,12 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
             reports: (stop) => reporter.run(stop),
             "desired file": (stop) => desiredFile.run(stop),
             readiness: (stop) => readiness.run(stop),
-            ...(overlay && overlayLoops(overlay, clusterState, { path: settings.controlSocket, log, clock })),
+            ...(overlay &&
+              overlayLoops(
+                overlay,
+                { clusterState, fastPath: () => deps.network.fastPath },
+                { path: settings.controlSocket, log, clock },
+              )),
             coordinate: (stop) => coordinate.run(stop),
             targets: (stop) => targetMeter.run(stop),
             usage: (stop) => usage.run(stop),
@@ -230,13 +235,13 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
 
 function overlayLoops(
   overlay: WorkerOverlay,
-  clusterState: () => NetDocument["cluster"],
+  { clusterState, fastPath }: { clusterState: () => NetDocument["cluster"]; fastPath: () => NetDocument["fast_path"] },
   options: { readonly path: string; readonly log: Logger; readonly clock: Clock },
 ) {
   const socket = new ControlSocket({
     ...options,
     routes: {
-      "GET /net": async () => ({ ...netDocument(overlay), cluster: clusterState() }),
+      "GET /net": async () => ({ ...netDocument(overlay), cluster: clusterState(), fast_path: fastPath() }),
       "POST /net/check": (signal) => netCheck(overlay, () => options.clock.monotonic(), signal),
     },
   });

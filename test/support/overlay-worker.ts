@@ -6,7 +6,8 @@ import type { Overlay, Peer, Routes, ServiceRoutes } from "../../src/net/overlay
 
 const [stateDir = ""] = process.argv.slice(2);
 const log = createLogger({ level: "warn", format: "text", write: (line) => process.stderr.write(line), now: Date.now });
-const network = new LinuxNetwork({ stateDir, poolSize: 1, log, clock: systemClock });
+const fastPath = process.env["OAK_FAST_PATH"] !== "off";
+const network = new LinuxNetwork({ stateDir, poolSize: 1, fastPath, log, clock: systemClock });
 const { signal } = new AbortController();
 let services: readonly ServiceRoutes[] = [];
 let peers: readonly Peer[] = [];
@@ -28,6 +29,7 @@ const operations = {
   freeAddresses: async () => network.freeAddresses(),
   underlayTo: (address: string) => network.underlayTo(address),
   check: () => network.check(),
+  fastPath: async () => network.fastPath,
   /** Sets this many services of three instances each besides the given ones. The answer is how long it took, ms. */
   async fill(count: number, sandboxes: readonly string[], routes: Routes): Promise<number> {
     const extra = Array.from({ length: count }, (_, index) => synthetic(index, sandboxes, 3));

@@ -25,6 +25,8 @@ export async function show(edge: Edge, name: string | undefined, options: Option
       { title: "A PACKET GOES TO", value: ({ goesTo }) => goesTo },
     ],
   });
+  if (net.fast_path?.on === false)
+    edge.terminal.err(`Established connections pass all packet rules: ${printable(net.fast_path.reason ?? "")}\n`);
   if (net.cluster && !net.cluster.connected) {
     const { url, problem = "it has just been started" } = net.cluster;
     edge.terminal.err(`This worker has no link to its cluster (${url}): ${printable(problem)}\n`);
