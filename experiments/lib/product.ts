@@ -74,10 +74,12 @@ export interface Instance {
 
 /** The few calls of the REST API that experiments need. Throws on any status but 2xx. */
 export class Client {
-  #token: string;
+  readonly #token: string;
+  readonly #server: string;
 
-  constructor(token: string) {
+  constructor(token: string, server = API) {
     this.#token = token;
+    this.#server = server;
   }
 
   get(path: string): Promise<unknown> {
@@ -86,6 +88,14 @@ export class Client {
 
   /** Registers an application with one service; returns the service's id. */
   async register(name: string, service: Readonly<Record<string, unknown>>): Promise<string> {
+    return (await this.registerServices(name, { [name]: service }))[0]!;
+  }
+
+  /** Registers an application; returns its services' ids. */
+  async registerServices(
+    name: string,
+    services: Readonly<Record<string, Readonly<Record<string, unknown>>>>,
+  ): Promise<string[]> {
     const applications = (await this.#call("POST", "/api/application/", {
       sla_version: "v2.0",
       customerID: "Admin",
@@ -94,22 +104,20 @@ export class Client {
           application_name: name,
           application_namespace: "exp",
           application_desc: "",
-          microservices: [
-            {
-              microservice_name: name,
-              microservice_namespace: "exp",
-              virtualization: "container",
-              code: IMAGE,
-              memory: 0,
-              ...service,
-            },
-          ],
+          microservices: Object.entries(services).map(([serviceName, service]) => ({
+            microservice_name: serviceName,
+            microservice_namespace: "exp",
+            virtualization: "container",
+            code: IMAGE,
+            memory: 0,
+            ...service,
+          })),
         },
       ],
     })) as { application_name: string; microservices: string[] }[];
-    const id = applications.find((application) => application.application_name === name)?.microservices[0];
-    if (!id) throw new Error(`application "${name}" was registered without a service`);
-    return id;
+    const ids = applications.find((application) => application.application_name === name)?.microservices ?? [];
+    if (ids.length === 0) throw new Error(`application "${name}" was registered without a service`);
+    return ids;
   }
 
   /** One more instance; returns as soon as the API has answered. */
@@ -126,7 +134,7 @@ export class Client {
   }
 
   async #call(method: string, path: string, body?: unknown): Promise<unknown> {
-    const answer = await fetch(API + path, {
+    const answer = await fetch(this.#server + path, {
       method,
       headers: {
         authorization: `Bearer ${this.#token}`,
