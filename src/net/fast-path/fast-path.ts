@@ -26,6 +26,7 @@ const MAPS: readonly MapShape[] = [
 /** Notices that are looked at a second; of a flow that was left out, the next one comes after twice as many packets. */
 const NOTICES_PER_SECOND = 500;
 const NOTICE_BYTES = 28;
+const TICK_NS = 100_000_000n;
 
 export interface Situation {
   readonly state: KernelState;
@@ -146,8 +147,11 @@ export class FastPath {
       const done = opened.netfilter.ask(liberalRequest(connection));
       if (!done || errorOf(done) !== 0) return;
     }
+    // The kernel's coarse clock may be a tick behind. One that no packet uses, as the way that a peer does not take, is soon void.
+    const refreshedAt = process.hrtime.bigint() - TICK_NS;
     for (const { key, flow } of entries) {
       flow.writeBigUInt64LE(this.#generation, 0);
+      flow.writeBigUInt64LE(refreshedAt, 8);
       opened.bpf.setElement(opened.maps[0]!, key, flow);
     }
   }

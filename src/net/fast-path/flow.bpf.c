@@ -68,7 +68,6 @@ struct key {
 
 struct flow {
   u64 generation;
-  /* 0: now, at the first packet. */
   u64 refreshed_at;
   u32 source, destination;
   /* What the change of addresses adds to a checksum. */
@@ -207,10 +206,11 @@ __attribute__((section("program"), used)) int oak_flow(struct __sk_buff *skb) {
   struct flow *flow = map_lookup(FLOWS, &key);
   if (!flow) return count(skb, &key, settings->tun);
   u64 now = coarse_ns();
-  if (!flow->refreshed_at) flow->refreshed_at = now;
   u64 age = now - flow->refreshed_at;
   if (flow->generation != settings->generation || age > IDLE_NS) {
+    /* Counted from the beginning: of one that was not worth an entry, the agent is told less and less often. */
     map_delete(FLOWS, &key);
+    map_delete(SEEN, &key);
     return count(skb, &key, settings->tun);
   }
   if (age > REFRESH_NS) {
