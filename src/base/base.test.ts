@@ -110,6 +110,31 @@ test("a failing reconciler backs off although it is triggered, and recovers", as
   await run;
 });
 
+test("a reconciler that may take a share of the time rests after a long pass, whatever triggers it", async () => {
+  const clock = new ManualClock();
+  const stop = new AbortController();
+  const startedAt: number[] = [];
+  const loop = new Reconciler({
+    ...{ name: "test", log: silentLogger, clock, resyncMs: 60_000, maxShare: 0.25 },
+    pass: async () => {
+      startedAt.push(clock.monotonic());
+      await clock.sleep(startedAt.length === 2 ? 100_000 : 100);
+      return undefined;
+    },
+  });
+  const begin = clock.monotonic();
+  const run = loop.run(stop.signal);
+  for (let step = 0; step < 2100; step++) {
+    loop.trigger();
+    await clock.advance(50);
+  }
+  const [first, second, third] = startedAt.map((at) => at - begin);
+  assert.deepEqual([first, second], [0, 400]);
+  assert.equal(third, 400 + 100_000 + 500, "and never for long");
+  stop.abort();
+  await run;
+});
+
 test("a reconciler outlives a pass that was aborted by something else than its own end", async () => {
   const clock = new ManualClock();
   const stop = new AbortController();

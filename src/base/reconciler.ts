@@ -22,7 +22,7 @@ export interface ReconcilerOptions {
 }
 
 /** However long a pass took. */
-const MAX_REST_MS = 1_000;
+const MAX_REST_MS = 500;
 
 export class Reconciler {
   readonly #options: ReconcilerOptions;
