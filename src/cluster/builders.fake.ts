@@ -5,7 +5,7 @@ import type { Liveness } from "../hierarchy/children.ts";
 import type { Assignment, InstanceReport, InstanceStatus } from "../protocol/instance.ts";
 import type { PlacementRequest, Position } from "../protocol/placement-request.ts";
 import { ClusterState } from "./cluster-state.ts";
-import type { Instance, Placement } from "./model.ts";
+import { type Instance, type Placement, placementsOf } from "./model.ts";
 import { type PlanInput, plan, type Step } from "./plan.ts";
 import { ClusterStore } from "./store/cluster-store.ts";
 
@@ -116,7 +116,17 @@ export class Bench {
     this.broken.clear();
     this.state.applySteps(steps);
     assert.deepEqual(plan(this.input()), [], "a plan is empty after it was applied");
+    this.#checkIndex();
     return steps;
+  }
+
+  #checkIndex(): void {
+    for (const { id } of this.state.workers) {
+      const has = (instance: Instance) => placementsOf(instance).some(({ workerId }) => workerId === id);
+      const found = this.state.placedOn(id).map(({ instance }) => instance.assignment.instanceId);
+      const expected = this.state.instances.filter(has).map(({ assignment: { instanceId } }) => instanceId);
+      assert.deepEqual(found.sort(), expected.sort(), "each worker's instances are found without looking at all");
+    }
   }
 
   /** Its workers say that nothing is left of its withdrawn placements. */

@@ -246,6 +246,16 @@ export class ClusterState {
     if (isNews(before, report)) this.#unsaved.add(report.instanceId);
   }
 
+  /** By instance, what this cluster cannot mend; of the others it can, or there is nothing to mend. */
+  noteBrokenPromises(reasons: ReadonlyMap<string, string>): void {
+    for (const [id, instance] of this.#instances) {
+      const brokenPromise = reasons.get(id);
+      if (instance.brokenPromise === brokenPromise) continue;
+      this.#keep(id, { ...instance, brokenPromise });
+      this.#onChanged(id, true);
+    }
+  }
+
   /** Nothing of it is left on the worker. */
   settle(withdrawal: Withdrawal): void {
     this.#write((change) => change.removeWithdrawal(withdrawal));

@@ -52,7 +52,7 @@ export interface ClusterRole {
 /** Liveness and deadlines are looked at this often; everything else triggers a pass at once. */
 const RESYNC_MS = 2_000;
 /** A pass looks at all workers and instances: with thousands of them, what comes meanwhile is decided together. */
-const PLACEMENT_SHARE = 0.33;
+const PLACEMENT_SHARE = 0.2;
 /** Reports of workers are written together. */
 const SAVE_MS = 2_000;
 

@@ -71,7 +71,9 @@ export class DesiredTopics {
     const applicationIds = new Set<string>();
     for (const { instance, placement } of wanted) {
       const { assignment } = instance;
-      const now = { assignment, number: placement.number, standby: isStandby(instance, placement) };
+      // The root's word on its cluster holds for whichever of its workers has it.
+      const standby = assignment.standby === true || isStandby(instance, placement);
+      const now = { assignment, number: placement.number, standby };
       const known = published.instances.get(assignment.instanceId);
       if (known?.assignment === assignment && known.number === now.number && known.standby === now.standby) continue;
       await retain(topics.desired(workerId, assignment.instanceId), JSON.stringify(toDesired(now)));
@@ -94,7 +96,7 @@ export class DesiredTopics {
 }
 
 function toDesired({ assignment, number, standby }: PublishedInstance): DesiredInstance {
-  const { request: _inner, ...rest } = assignment;
+  const { request: _inner, standby: _above, ...rest } = assignment;
   return { ...rest, generation: number, ...(standby ? { standby } : {}) };
 }
 

@@ -94,6 +94,34 @@ test("a merged table has every instance once, ours as we know them, and exactly 
   );
 });
 
+test("what another cluster is in charge of is where the root says, be it still at a worker of ours", () => {
+  const own = ownRoute(
+    [instance(0, "w0")],
+    liveInstances([instance(0, "w0")], () => "trusted", believed),
+  );
+  const elsewhere = new Set([1]);
+  const isRepeated = (id: string, number: number) => id.startsWith("w") && !elsewhere.has(number);
+  const placesOf = (worker: string, mine: typeof own) => {
+    const { instances, workers } = mergeRoutes(rootTable([{ number: 1, worker, live: true }]), mine, isRepeated)!;
+    return [instances.map(({ number, live }) => [number, live?.workerId]), workers.map(({ id }) => id)];
+  };
+  assert.deepEqual(placesOf("far0", own), [
+    [
+      [0, "w0"],
+      [1, "far0"],
+    ],
+    ["far0", "w0"],
+  ]);
+  assert.deepEqual(placesOf("w0", own), [
+    [
+      [0, "w0"],
+      [1, "w0"],
+    ],
+    ["w0"],
+  ]);
+  assert.deepEqual(placesOf("w0", undefined), [[[1, "w0"]], ["w0"]]);
+});
+
 function rootTable(entries: readonly { number: number; worker: string; live: boolean }[]): RouteContent {
   const byNumber = new Map(entries.map((one) => [one.number, one]));
   const unique = [...byNumber.values()].sort((one, other) => one.number - other.number);

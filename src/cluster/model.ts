@@ -54,6 +54,8 @@ export interface Instance {
   readonly moveNote?: string | undefined;
   /** The worker's last word about this very placement. */
   readonly report?: InstanceReport | undefined;
+  /** Why it should be in another cluster: no worker of this one keeps what was promised. In memory only: it is seen again. */
+  readonly brokenPromise?: string | undefined;
   /** Why it has no placement. */
   readonly refusal?: Refusal | undefined;
   /** Monotonic ms since when this cluster has seen its status. */
@@ -104,6 +106,11 @@ export function placementsOf(instance: Instance): Placement[] {
 /** Others than the one in charge take no traffic, unless routes still lead to them. */
 export function isStandby({ placement }: Instance, { number }: Placement): boolean {
   return placement?.number !== number;
+}
+
+/** Another cluster is in charge of it: traffic goes there, and what it is near to counts there. */
+export function isElsewhere({ assignment }: Pick<Instance, "assignment">): boolean {
+  return assignment.standby === true;
 }
 
 export function isMoving({ successor, predecessor }: Instance): boolean {

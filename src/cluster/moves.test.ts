@@ -2,12 +2,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { Liveness } from "../hierarchy/children.ts";
+import { LINGER_MS, READY_MS, SETTLE_MS } from "../hierarchy/handover.ts";
 import type { Assignment, InstanceReport, InstanceStatus } from "../protocol/instance.ts";
 import { at, link } from "../scheduler/builders.fake.ts";
 import { assignment, Bench, idOf, port80 } from "./builders.fake.ts";
 import { candidates } from "./capacity.ts";
 import { isStandby, type Placement, placementsOf } from "./model.ts";
-import { FAILURES_BEFORE_MOVE, LINGER_MS, READY_MS, SETTLE_MS } from "./moves.ts";
+import { FAILURES_BEFORE_MOVE } from "./moves.ts";
 
 const LIVE: InstanceReport["live"] = {
   sandbox: "10.18.0.2",

@@ -6,21 +6,22 @@
  *                                └─► abandon: the old one stays                  └─► return: it is in charge again
  */
 import type { Liveness } from "../hierarchy/children.ts";
-import { type InstanceReport, type InstanceStatus, STATUS } from "../protocol/instance.ts";
+import {
+  type Handover,
+  type Holder,
+  isAway,
+  isReady,
+  mayRetire,
+  overdue,
+  whyAbandoned,
+  whyReturned,
+} from "../hierarchy/handover.ts";
+import type { InstanceReport } from "../protocol/instance.ts";
 import type { PlacementRequest } from "../protocol/placement-request.ts";
 import type { Candidate } from "../scheduler/candidate.ts";
 import { describeRange, nearnessOf } from "../scheduler/nearness.ts";
 import type { Live } from "./live.ts";
-import {
-  type Instance,
-  idOf,
-  isCompleted,
-  type Placement,
-  type Predecessor,
-  returned,
-  type Successor,
-  succeeded,
-} from "./model.ts";
+import { type Instance, idOf, type Placement, type Predecessor, returned, type Successor, succeeded } from "./model.ts";
 
 export type MoveStep =
   /** Another worker starts it, too. */
@@ -48,12 +49,6 @@ export interface Around {
   readonly resolved: (request: PlacementRequest) => PlacementRequest;
 }
 
-/** What has no healthcheck needs a moment from its start until it listens. */
-export const SETTLE_MS = 3_000;
-/** So long the old one is left running, until other clusters have heard, too, where traffic goes now. */
-export const LINGER_MS = 3_000;
-/** How long the new one may run without being ready, beyond what its healthcheck grants to its start. */
-export const READY_MS = 120_000;
 /** Failures under one placement after which another worker gets its try. */
 export const FAILURES_BEFORE_MOVE = 5;
 
@@ -75,11 +70,12 @@ export function advance(instance: Instance, around: Around): Advanced {
   if (!successor) return { instance };
   const instanceId = idOf(instance);
   const { workerId } = successor.placement;
-  const mustSwitch = hasToGo(instance, around);
-  const isDue = mustSwitch || isReady(instance, successor, around);
+  const handover = handoverTo(instance, successor, around);
+  const mustSwitch = hasToGo(instance, handover.inCharge, around);
+  const isDue = mustSwitch || isReady(handover);
   // Whether it is near enough there counts at the switch only: until then it may be measured once too far.
   const isFar = isDue && !mustSwitch ? brokenThere(instance, successor, around) : undefined;
-  const failure = whyAbandoned(instance, successor, around) ?? isFar;
+  const failure = whyAbandoned(handover) ?? isFar;
   if (failure !== undefined) {
     const tried = new Map(instance.tried).set(workerId, failure);
     const step = { do: "abandon", instanceId, workerId, reason: failure } as const;
@@ -95,12 +91,13 @@ export function advance(instance: Instance, around: Around): Advanced {
 function conclude(instance: Instance, predecessor: Predecessor, around: Around): Advanced {
   const instanceId = idOf(instance);
   const { workerId } = predecessor.placement;
-  const reason = whyReturned(instance, predecessor, around);
+  const handover = handoverTo(instance, predecessor, around);
+  const reason = whyReturned(handover);
   if (reason !== undefined) {
     const step = { do: "return", instanceId, workerId, reason } as const;
     return { step, instance: returned(instance, predecessor, { reason, moveNote: reason }, around.now) };
   }
-  if (around.now - predecessor.seenAt < LINGER_MS) return { instance };
+  if (!mayRetire(handover)) return { instance };
   return { step: { do: "retire", instanceId, workerId }, instance: { ...instance, predecessor: undefined } };
 }
 
@@ -108,54 +105,39 @@ function conclude(instance: Instance, predecessor: Predecessor, around: Around):
 export function reasonToMove(instance: Instance, now: number): string | undefined {
   const { report, seenAt, failures } = instance;
   if (failures >= FAILURES_BEFORE_MOVE) return `failed ${failures} times here`;
-  return overdue(report?.status, seenAt, now);
+  return overdue(report?.status ?? "NODE_SCHEDULED", now - seenAt);
 }
 
-function overdue(status: InstanceStatus = "NODE_SCHEDULED", seenAt: number, now: number): string | undefined {
-  const row = STATUS[status];
-  const deadlineMs = "deadlineMs" in row ? row.deadlineMs : Number.POSITIVE_INFINITY;
-  return now - seenAt > deadlineMs ? `${status} for more than ${deadlineMs / 1000} s` : undefined;
+function hasToGo(instance: Instance, inCharge: Holder, around: Around): boolean {
+  if (isAway(inCharge)) return true;
+  return inCharge.status !== "RUNNING" && reasonToMove(instance, around.now) !== undefined;
 }
 
-function hasToGo(instance: Instance, around: Around): boolean {
-  if (isAway(instance.placement!, around)) return true;
-  return instance.report?.status !== "RUNNING" && reasonToMove(instance, around.now) !== undefined;
+function handoverTo(instance: Instance, other: Successor | Predecessor, around: Around): Handover {
+  const { healthcheck } = instance.assignment.workload;
+  return {
+    kind: "worker",
+    inCharge: holder(instance, around),
+    other: holder(other, around),
+    isChecked: healthcheck !== undefined,
+    startPeriodMs: healthcheck?.startPeriodMs ?? 0,
+  };
 }
 
-function isAway({ workerId }: Placement, { lost, candidateOf }: Around): boolean {
-  return candidateOf(workerId) === undefined || lost.has(workerId);
+function holder({ placement, report, seenAt }: Pick<Instance, "placement" | "report" | "seenAt">, around: Around) {
+  return {
+    reach: reachOf(placement, around),
+    status: report?.status ?? "NODE_SCHEDULED",
+    detail: report?.detail ?? "",
+    takesTraffic: placement !== undefined && takesTraffic(placement, report, around),
+    forMs: around.now - seenAt,
+  } as const;
 }
 
-/** Why the old one, which still serves, is better than the new one after all. */
-function whyReturned(instance: Instance, { placement, report: old }: Predecessor, around: Around): string | undefined {
-  const isHeard = ({ workerId }: Placement) => around.livenessOf(workerId) === "active";
-  if (old?.status !== "RUNNING" || !isHeard(placement)) return undefined;
-  const { report, placement: present } = instance;
-  if (present && isAway(present, around)) return "the worker has not been heard from for too long";
-  // After a restart of the cluster the last word of both is an old one until they have connected again.
-  if (present && !isHeard(present)) return undefined;
-  if (report?.status !== "RUNNING") return `${report?.status ?? "NODE_SCHEDULED"} there: ${report?.detail ?? ""}`;
-  const isWorse = takesTraffic(placement, old, around) && !takesTraffic(present!, report, around);
-  return isWorse ? `not ready there: ${report.detail}` : undefined;
-}
-
-function whyAbandoned(instance: Instance, successor: Successor, around: Around): string | undefined {
-  const { placement, report, seenAt } = successor;
-  const { now, lost, candidateOf } = around;
-  if (isCompleted(instance)) return "it has completed";
-  if (!candidateOf(placement.workerId)) return "the worker is gone";
-  if (lost.has(placement.workerId)) return "the worker has not been heard from for too long";
-  if (report && ENDED.has(report.status)) return `${report.status} there: ${report.detail}`;
-  return overdue(report?.status, seenAt, now) ?? unready(instance, successor, now);
-}
-
-/** Of the new one nothing is expected but that it runs; whatever else it does, the old one is better. */
-const ENDED: ReadonlySet<InstanceStatus> = new Set(["FAILED", "DEAD", "COMPLETED", "UNDEPLOYED"]);
-
-function unready({ assignment }: Instance, { report, seenAt }: Successor, now: number): string | undefined {
-  if (report?.status !== "RUNNING") return undefined;
-  const limitMs = READY_MS + (assignment.workload.healthcheck?.startPeriodMs ?? 0);
-  return now - seenAt > limitMs ? `not ready for more than ${limitMs / 1000} s` : undefined;
+function reachOf(placement: Placement | undefined, { lost, candidateOf, livenessOf }: Around): Holder["reach"] {
+  if (!placement || candidateOf(placement.workerId) === undefined) return "gone";
+  if (lost.has(placement.workerId)) return "lost";
+  return livenessOf(placement.workerId) === "active" ? "active" : "silent";
 }
 
 /** What is unknown does not speak against it: that was looked at when it was chosen. */
@@ -171,21 +153,6 @@ function brokenThere(
     return typeof distance !== "string" && distance.least > threshold;
   });
   return rule && `${rule.rule} is ${describeRange(rule, candidate)} there, too: ${rule.needed} was promised`;
-}
-
-/** Traffic of the old one that serves is taken over only by one that does, too. */
-function isReady(
-  { assignment, placement: left, report: old }: Instance,
-  successor: Successor,
-  around: Around,
-): boolean {
-  const { report, seenAt, placement } = successor;
-  if (report?.status !== "RUNNING" || around.livenessOf(placement.workerId) !== "active") return false;
-  const isChecked = assignment.workload.healthcheck !== undefined;
-  const mustTake = isChecked || takesTraffic(left!, old, around);
-  if (mustTake && !takesTraffic(placement, report, around)) return false;
-  // An old one that does not run is worth no patience.
-  return isChecked || old?.status !== "RUNNING" || around.now - seenAt >= SETTLE_MS;
 }
 
 function takesTraffic({ workerId }: Placement, report: InstanceReport | undefined, { isBelieved }: Around): boolean {

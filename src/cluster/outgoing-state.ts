@@ -19,6 +19,8 @@ type Report = Extract<ClusterMessage, { type: "report" }>;
 
 /** A changed aggregate is told at most this often, */
 const AGGREGATE_MS = 3_000;
+/** or, when workers come and go, at once, but not before so many times what the last look took: thousands may come together; */
+const URGENT_REST = 9;
 /** and after this at the latest while instances change: the root counts what they need until an aggregate does. */
 const BUSY_MS = 10_000;
 /** The machines' load alone. That we are there, pings tell. */
@@ -34,6 +36,8 @@ export class OutgoingState {
   readonly #told = new Map<string, string>();
   /** Monotonic ms at which what comes of all workers together was looked at last; it costs the more, the more they are. */
   #lookedAt = Number.NEGATIVE_INFINITY;
+  #lookMs = 0;
+  #isUrgent = false;
   #aggregate = "";
   #aggregateAt = Number.NEGATIVE_INFINITY;
   /** Something of an instance was told after the last aggregate. */
@@ -50,9 +54,9 @@ export class OutgoingState {
     this.#changed.add(instanceId);
   }
 
-  /** A worker came or went: the next message tells of it, however soon it is. */
+  /** A worker came or went: the next message tells of it, unless many do. */
   urge(): void {
-    this.#lookedAt = Number.NEGATIVE_INFINITY;
+    this.#isUrgent = true;
     this.#aggregateAt = Number.NEGATIVE_INFINITY;
   }
 
@@ -75,13 +79,16 @@ export class OutgoingState {
   /** What is news of all workers together. */
   #nextOfAll(full: boolean): Pick<Report, "aggregate" | "subnetsFree" | "landmarks"> {
     const now = this.#clock.monotonic();
-    if (!full && now - this.#lookedAt < AGGREGATE_MS) return {};
-    this.#lookedAt = now;
+    const restMs = this.#isUrgent ? Math.min(AGGREGATE_MS, this.#lookMs * URGENT_REST) : AGGREGATE_MS;
+    if (!full && now - this.#lookedAt < restMs) return {};
+    this.#isUrgent = false;
     const aggregate = this.#nextAggregate(full, now);
     const subnetsFree = this.#view.subnetsFree();
     const isOther = full || subnetsFree !== this.#subnetsFree;
     this.#subnetsFree = subnetsFree;
     const landmarks = this.#nextLandmarks(full);
+    this.#lookedAt = this.#clock.monotonic();
+    this.#lookMs = this.#lookedAt - now;
     return {
       ...(aggregate ? { aggregate } : {}),
       ...(isOther ? { subnetsFree } : {}),

@@ -3,7 +3,7 @@ import type { Assignment } from "../protocol/instance.ts";
 import { type InterestKey, interestIn } from "../protocol/route.ts";
 import type { ClusterState } from "./cluster-state.ts";
 import { type Live, liveInstances, type Trust } from "./live.ts";
-import { type Instance, idOf } from "./model.ts";
+import { type Instance, idOf, isElsewhere } from "./model.ts";
 import { ownRoute, type RouteContent } from "./route-merge.ts";
 
 export class OwnServices {
@@ -53,8 +53,16 @@ export class OwnServices {
     return [...(this.#servicesByKey.get(key)?.keys() ?? [])];
   }
 
+  /** Of the instances that this cluster is in charge of. */
   route(serviceId: string): RouteContent | undefined {
-    return ownRoute(this.#instances(serviceId), this.#live(serviceId));
+    const inCharge = this.#instances(serviceId).filter((one) => !isElsewhere(one));
+    return ownRoute(inCharge, this.#live(serviceId));
+  }
+
+  /** Numbers of the service's instances that are here, too, while another cluster is in charge of them. */
+  numbersElsewhere(serviceId: string): ReadonlySet<number> {
+    const elsewhere = this.#instances(serviceId).filter(isElsewhere);
+    return new Set(elsewhere.map(({ assignment }) => assignment.instanceNumber));
   }
 
   /** Where the instance's traffic is to go, if anywhere. */
@@ -94,8 +102,9 @@ export class OwnServices {
   }
 }
 
+/** What is on standby here is for the root to tell of. */
 function keysOf(assignment: Assignment | undefined): InterestKey[] {
-  if (!assignment?.network) return [];
+  if (!assignment?.network || assignment.standby) return [];
   const { jobName, applicationId, network } = assignment;
   const addresses = [network.instanceAddress, network.roundRobin, network.closest];
   return [interestIn.name(jobName), interestIn.application(applicationId), ...addresses.map(interestIn.address)];

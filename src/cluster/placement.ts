@@ -70,8 +70,9 @@ export class PlacementLoop {
       monotonic: () => clock.monotonic(),
       onDecision: (decided) => this.#noteDecision(decided),
     });
-    this.#promises.tried(round.moves.keys(), clock.monotonic());
+    this.#promises.tried(round.moves.keys(), new Set(steps.map(({ instanceId }) => instanceId)), clock.monotonic());
     if (steps.length > 0) state.applySteps(steps);
+    state.noteBrokenPromises(this.#promises.unmended(state.instances));
     for (const step of steps) this.#note(step);
     this.#measure(round);
     // Both go on by themselves: a worker that reads slowly must not hold up the others.

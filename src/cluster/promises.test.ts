@@ -50,7 +50,7 @@ test("a link that is broken for all of its convergence time moves the instance; 
   const moved = untilMove(promises, one, { from: 122_000, limitMs: 120_000, x: 80 })!;
   assert.ok(moved.now - 122_000 >= 15_000);
   assert.match(moved.reason, /latency to service .* was within 20 ms in \d+ of \d+ measurements, promised are 90 %/);
-  promises.tried([ID], moved.now);
+  promises.tried([ID], new Set([ID]), moved.now);
   const elsewhere = instance({ links: [link(strict)] }, "b", 2);
   const again = untilMove(promises, elsewhere, { from: moved.now + 2_000, limitMs: 600_000, x: 80 })!;
   assert.ok(again.now - moved.now >= 60_000, "a rest lies between two moves");
@@ -61,6 +61,40 @@ test("what moves already is not to move for another reason", () => {
   const successor = { placement: { workerId: "b", number: 2 }, reason: "too far", seenAt: 0, since: 0 };
   const one = { ...instance({ links: [link(strict)] }), successor };
   assert.equal(untilMove(promises, one, { from: 0, limitMs: 600_000, x: 80 }), undefined);
+});
+
+test("what no worker here could mend is told until it is kept again, is mended here, or moves", () => {
+  const broken = () => {
+    const promises = new Promises({ measured: () => undefined });
+    const one = instance({ links: [link(strict)] });
+    const { now } = untilMove(promises, one, { from: 0, limitMs: 120_000, x: 80 })!;
+    assert.deepEqual(promises.unmended([one]), new Map(), "not before its own cluster has tried");
+    return { promises, one, now };
+  };
+  const { promises, one, now } = broken();
+  promises.tried([ID], new Set(), now);
+  assert.match(promises.unmended([one]).get(ID)!, /within 20 ms in 0 of/);
+  const told = promises.unmended([one]);
+  untilMove(promises, one, { from: now + 2_000, limitMs: 40_000, x: 80 });
+  assert.deepEqual(promises.unmended([one]), told, "in the same words, however often it is measured");
+  const successor = { placement: { workerId: "b", number: 2 }, reason: "too far", seenAt: 0, since: 0 };
+  const standby = { ...one, assignment: { ...one.assignment, standby: true } };
+  for (const other of [{ ...one, successor }, standby, instance({ links: [link(strict)] }, "b", 2)]) {
+    assert.deepEqual(promises.unmended([other]), new Map());
+  }
+  untilMove(promises, one, { from: now + 44_000, limitMs: 60_000, x: 10 });
+  assert.deepEqual(promises.unmended([one]), new Map(), "it is kept again");
+
+  const mended = broken();
+  mended.promises.tried([ID], new Set([ID]), mended.now);
+  assert.deepEqual(mended.promises.unmended([mended.one]), new Map());
+});
+
+test("what another cluster is in charge of promises nothing here", () => {
+  const promises = new Promises({ measured: () => undefined });
+  const one = instance({ links: [link(strict)] });
+  const standby = { ...one, assignment: { ...one.assignment, standby: true } };
+  assert.equal(untilMove(promises, standby, { from: 0, limitMs: 600_000, x: 80 }), undefined);
 });
 
 test("what was not promised, is not running, or has nothing to be near to never moves", () => {

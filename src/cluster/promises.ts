@@ -15,7 +15,7 @@ import {
   UNWATCHED,
   type Watch,
 } from "../scheduler/violation.ts";
-import { type Instance, idOf, isMoving, type Placement } from "./model.ts";
+import { type Instance, idOf, isElsewhere, isMoving, type Placement } from "./model.ts";
 
 export interface PromisesOptions {
   /** The worker's last measurement of this host: without an answer `rttMs` is absent. */
@@ -39,6 +39,10 @@ interface Kept {
   watch: Watch;
   /** Of a measurement of users: when the one that was counted last was made. */
   countedAt: number;
+  /** Why the instance should move now. */
+  due?: string | undefined;
+  /** The same, once a search has found no worker that keeps the promise; until it is kept again. */
+  unmended?: string | undefined;
 }
 
 export interface Round {
@@ -77,7 +81,7 @@ export class Promises {
     const broken = new Set<string>();
     const moves = new Map<string, string>();
     for (const instance of input.instances) {
-      if (!hasPromise(instance) || instance.report?.status !== "RUNNING") continue;
+      if (!isWatched(instance)) continue;
       for (const assessment of this.#look(instance, input, counts)) {
         if (assessment.state === "broken" || assessment.state === "move") broken.add(idOf(instance));
         if (assessment.state === "move" && !isMoving(instance)) moves.set(idOf(instance), assessment.reason);
@@ -89,11 +93,28 @@ export class Promises {
     return { broken, moves };
   }
 
-  /** It has been moved, or there was nothing better: it rests. */
-  tried(instanceIds: Iterable<string>, now: number): void {
+  /** They have been moved, or there was nothing better: they rest. @param moving those that do move */
+  tried(instanceIds: Iterable<string>, moving: ReadonlySet<string>, now: number): void {
     for (const id of instanceIds) {
-      for (const kept of this.#watches.get(id)?.values() ?? []) kept.watch = moved(kept.watch, now);
+      for (const kept of this.#watches.get(id)?.values() ?? []) {
+        kept.watch = moved(kept.watch, now);
+        if (moving.has(id)) kept.unmended = undefined;
+        else if (kept.due !== undefined) kept.unmended = kept.due;
+      }
     }
+  }
+
+  /** By instance, what no worker here could mend when that was last tried, and what has not mended itself since. */
+  unmended(instances: readonly Instance[]): Map<string, string> {
+    const reasons = new Map<string, string>();
+    for (const instance of instances) {
+      if (!isWatched(instance) || isMoving(instance)) continue;
+      const { number } = instance.placement!;
+      const links = [...(this.#watches.get(idOf(instance))?.values() ?? [])];
+      const worst = links.find(({ placement, unmended }) => placement === number && unmended !== undefined);
+      if (worst) reasons.set(idOf(instance), worst.unmended!);
+    }
+    return reasons;
   }
 
   #look(instance: Instance, { now, candidateOf, resolved }: PromisesInput, counts: boolean): Assessment[] {
@@ -103,7 +124,10 @@ export class Promises {
     return boundsOf(resolved(instance.assignment.request)).map((bound) => {
       const kept = this.#kept(idOf(instance), bound.key, placement);
       if (counts) this.#count(kept, bound, candidate, now);
-      return assess(kept.watch, bound.promised, now);
+      const assessment = assess(kept.watch, bound.promised, now);
+      kept.due = assessment.state === "move" ? assessment.reason : undefined;
+      if (assessment.state === "kept") kept.unmended = undefined;
+      return assessment;
     });
   }
 
@@ -132,11 +156,12 @@ export class Promises {
   }
 }
 
-function hasPromise({ assignment, placement }: Instance): boolean {
+/** On standby it serves nobody, and promises nothing. */
+function isWatched(instance: Instance): boolean {
+  const { assignment, placement, report } = instance;
+  if (placement === undefined || report?.status !== "RUNNING" || isElsewhere(instance)) return false;
   const { links = [], users = [] } = assignment.request;
-  return (
-    placement !== undefined && [...links, ...users].some(({ rigidness }) => rigidness !== undefined && rigidness > 0)
-  );
+  return [...links, ...users].some(({ rigidness }) => rigidness !== undefined && rigidness > 0);
 }
 
 function boundsOf(request: PlacementRequest): Bound[] {

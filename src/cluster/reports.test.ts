@@ -62,6 +62,24 @@ test("an instance that moves is what the worker in charge says; of the move the 
   assert.equal(told({}).detail, "said");
 });
 
+test("the root is told what this cluster cannot mend while it runs here, and nothing that a worker says of it", () => {
+  const told = (change: Partial<Instance>, report = said("RUNNING", { brokenPromise: "a lie" })) =>
+    reportToRoot(instance({ placement, report, ...change }), { worker });
+  const { brokenPromise, detail } = told({ brokenPromise: "too far" });
+  assert.deepEqual(
+    [brokenPromise, detail],
+    ["too far", "said; no worker of this cluster keeps what was promised: too far"],
+  );
+  const successor = { placement: { workerId: "v", number: 13 }, reason: "too far", seenAt: 0, since: 0 };
+  for (const report of [
+    told({}),
+    told({ brokenPromise: "too far", successor }),
+    told({ brokenPromise: "x" }, said("DEAD")),
+  ]) {
+    assert.equal("brokenPromise" in report, false);
+  }
+});
+
 test("measurements are no news", () => {
   assert.ok(isNews(undefined, said("RUNNING")));
   assert.ok(!isNews(said("RUNNING", { cpuPercent: 1 }), said("RUNNING", { cpuPercent: 2, memoryBytes: 3 })));

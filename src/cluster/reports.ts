@@ -44,14 +44,23 @@ export function reportToRoot(
   }
   if (!report) return { ...base, status: "NODE_SCHEDULED", detail: handedTo(instance, worker), ...there };
   const told = translated(report, base.generation, { worker, live });
-  return { ...told, detail: withMove(report.detail, instance, nextWorker), ...there };
+  return { ...told, detail: withMove(report.detail, instance, nextWorker), ...there, ...unmended(instance) };
+}
+
+/** For the root, which knows other clusters. */
+function unmended({ report, successor, brokenPromise }: Instance): Pick<InstanceReport, "brokenPromise"> {
+  const isBroken = brokenPromise !== undefined && report?.status === "RUNNING" && !successor;
+  return isBroken ? { brokenPromise } : {};
 }
 
 /** The one in charge speaks for the instance; of its move only the words are added. */
-function withMove(detail: string, { successor, moveNote }: Instance, next: Worker | undefined): string {
+function withMove(detail: string, instance: Instance, next: Worker | undefined): string {
+  const { successor, moveNote } = instance;
   const where = next ? `worker "${next.hostname}"` : "another worker";
   const move = successor ? `moves to ${where} as soon as it runs there: ${successor.reason}` : moveNote;
-  return move === undefined ? detail : `${detail}; ${move}`;
+  const { brokenPromise } = unmended(instance);
+  const broken = brokenPromise && `no worker of this cluster keeps what was promised: ${brokenPromise}`;
+  return [detail, move, broken].filter((one) => one !== undefined).join("; ");
 }
 
 /** As operators see it on the worker that it is to move to. */
@@ -67,7 +76,7 @@ function handedTo({ tried }: Instance, { hostname }: Worker): string {
 }
 
 function translated(report: InstanceReport, generation: number, { worker, live }: Surroundings): InstanceReport {
-  const { workerId: _inner, live: _claimed, ...rest } = report;
+  const { workerId: _inner, live: _claimed, brokenPromise: _unasked, ...rest } = report;
   const publicIp = report.publicIp ?? worker?.info.publicIp;
   return { ...rest, generation, ...(publicIp === undefined ? {} : { publicIp }), ...(live && { live }) };
 }

@@ -17,35 +17,40 @@ export function ownRoute(instances: readonly Instance[], live: ReadonlyMap<strin
     const target = here && { live: { sandbox: here.sandbox, workerId: here.worker.id } };
     return network ? [{ number, address: network.instanceAddress, ...target }] : [];
   });
-  const workers = new Map(instances.flatMap((one) => live.get(idOf(one))?.worker ?? []).map((one) => [one.id, one]));
+  const workers = unique(instances.flatMap((one) => live.get(idOf(one))?.worker ?? []));
   const { roundRobin, closest } = network;
   const sorted = entries.toSorted((one, other) => one.number - other.number);
-  return { serviceId, applicationId, jobName, roundRobin, closest, instances: sorted, workers: [...workers.values()] };
+  return { serviceId, applicationId, jobName, roundRobin, closest, instances: sorted, workers };
 }
 
-/** @param isOurs whether the worker is this cluster's: of its instances the root only repeats what we said, later */
+/** @param isRepeated whether the root only repeats, later, what we say ourselves: where this worker has this instance */
 export function mergeRoutes(
   fromRoot: RouteContent | undefined,
   own: RouteContent | undefined,
-  isOurs: (workerId: string) => boolean,
+  isRepeated: (workerId: string, number: number) => boolean,
 ): RouteContent | undefined {
-  if (!fromRoot || !own) return own ?? (fromRoot && withoutOurs(fromRoot, isOurs));
-  const there = withoutOurs(fromRoot, isOurs);
+  if (!fromRoot || !own) return own ?? (fromRoot && withoutOurs(fromRoot, isRepeated));
+  const there = withoutOurs(fromRoot, isRepeated);
   const ours = new Set(own.instances.map(({ number }) => number));
   const instances = [...own.instances, ...there.instances.filter(({ number }) => !ours.has(number))];
   const used = new Set(instances.flatMap(({ live }) => live?.workerId ?? []));
   return {
     ...there,
     instances: instances.toSorted((one, other) => one.number - other.number),
-    workers: [...own.workers, ...there.workers].filter(({ id }) => used.has(id)),
+    // A worker of ours may stand in both.
+    workers: unique([...there.workers, ...own.workers]).filter(({ id }) => used.has(id)),
   };
 }
 
+function unique(workers: RouteContent["workers"]): RouteContent["workers"] {
+  return [...new Map(workers.map((one) => [one.id, one])).values()];
+}
+
 /** An instance that is not ours any more may still stand in the root's last table as running with us. */
-function withoutOurs(route: RouteContent, isOurs: (workerId: string) => boolean): RouteContent {
-  return {
-    ...route,
-    instances: route.instances.map(({ live, ...rest }) => (live && !isOurs(live.workerId) ? { ...rest, live } : rest)),
-    workers: route.workers.filter(({ id }) => !isOurs(id)),
-  };
+function withoutOurs(route: RouteContent, isRepeated: (workerId: string, number: number) => boolean): RouteContent {
+  const instances: RouteContent["instances"] = route.instances.map(({ live, ...rest }) =>
+    live && !isRepeated(live.workerId, rest.number) ? { ...rest, live } : rest,
+  );
+  const used = new Set(instances.flatMap(({ live }) => live?.workerId ?? []));
+  return { ...route, instances, workers: route.workers.filter(({ id }) => used.has(id)) };
 }

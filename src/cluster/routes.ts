@@ -182,8 +182,10 @@ export class Routes {
   /** Makes the service's table anew. True when it says something else now. */
   #update(serviceId: string): boolean {
     const { book, own, state } = this.#options;
-    const isOurs = (workerId: string) => state.worker(workerId) !== undefined;
-    const content = mergeRoutes(book.table(serviceId), own.route(serviceId), isOurs);
+    const elsewhere = own.numbersElsewhere(serviceId);
+    const isRepeated = (workerId: string, number: number) =>
+      state.worker(workerId) !== undefined && !elsewhere.has(number);
+    const content = mergeRoutes(book.table(serviceId), own.route(serviceId), isRepeated);
     const known = this.#tables.get(serviceId);
     if (!content) return this.#tables.delete(serviceId);
     if (known && isSameRoute(known, content)) return false;

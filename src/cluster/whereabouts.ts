@@ -2,7 +2,7 @@
 import type { NetworkCoordinate, PlacementRequest, Position, UserSample } from "../protocol/placement-request.ts";
 import { readLocation } from "../scheduler/geo.ts";
 import { type Target, withTargets } from "../scheduler/links.ts";
-import { type Instance, isCompleted, type Worker } from "./model.ts";
+import { type Instance, isCompleted, isElsewhere, type Worker } from "./model.ts";
 
 /** What workers measured to the host of users. */
 export interface Measured {
@@ -26,7 +26,7 @@ export function ownTargets(
   const targets = new Map<string, Target[]>();
   for (const instance of instances) {
     const { placement, assignment } = instance;
-    if (!placement || isCompleted(instance)) continue;
+    if (!placement || isCompleted(instance) || isElsewhere(instance)) continue;
     const target = { ...position(placement.workerId), candidateId: placement.workerId };
     const known = targets.get(assignment.jobName);
     if (known) known.push(target);

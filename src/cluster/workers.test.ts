@@ -55,6 +55,54 @@ test("a lost worker is active again with its first valid report, and placement h
   store.close();
 });
 
+test("placement looks when something has happened to an instance, and not when it was only measured", () => {
+  const store = new ClusterStore(":memory:");
+  const clock = new ManualClock();
+  const state = new ClusterState({ store, clock, onChanged: () => {} });
+  const { id } = state.addWorker({ keyDigest: "d", info });
+  let passes = 0;
+  const workers = new Workers({
+    ...{ state: Object.assign(state, { concerns: () => true }), clock, log: silentLogger },
+    onChanged: () => (passes += 1),
+    onAddressesFree: () => {},
+    onMoved: () => {},
+    onMeasured: () => {},
+    lieIn: () => undefined,
+    disconnect: () => {},
+  });
+  let sequence = 0;
+  const passesFor = (change: object, removed: readonly string[] = []) => {
+    sequence += 1;
+    const of = { instanceId: `${"a".repeat(24)}-0`, generation: 1, status: "RUNNING", detail: "runs" };
+    const instances = removed.length > 0 ? [] : [{ ...of, since: 1, restarts: 0, ...change }];
+    const said = { sequence, full: sequence === 1, manifest: 1, cpuPercent: sequence, memoryPercent: 1 };
+    passes = 0;
+    workers.receive({ kind: "report", workerId: id }, Buffer.from(JSON.stringify({ ...said, instances, removed })));
+    return passes;
+  };
+  assert.equal(passesFor({ cpuPercent: 1 }), 1, "everything is told anew");
+  assert.equal(passesFor({ cpuPercent: 2, memoryBytes: 5 }), 0, "measured");
+  assert.equal(passesFor({ status: "DEAD", detail: "ended" }), 1, "ended");
+  assert.equal(passesFor({}, [`${"a".repeat(24)}-0`]), 1, "gone");
+  store.close();
+});
+
+test("a restarted cluster waits for its workers the longer, the more they are", () => {
+  const store = new ClusterStore(":memory:");
+  const clock = new ManualClock();
+  const state = new ClusterState({ store, clock, onChanged: () => {} });
+  for (let number = 0; number < 500; number++) {
+    state.addWorker({ keyDigest: `d${number}`, info: { ...info, hostname: `w${number}` } });
+  }
+  const workers = new Workers({
+    ...{ state, clock, log: silentLogger, onChanged: () => {}, onAddressesFree: () => {} },
+    ...{ onMoved: () => {}, onMeasured: () => {}, lieIn: () => undefined, disconnect: () => {} },
+  });
+  const { heardAt } = workers.contact(state.workers[0]!.id);
+  assert.equal(heardAt - clock.monotonic(), 5_000);
+  store.close();
+});
+
 test("what a worker says of its place that cannot be true is logged once, with field and value, until it changes", () => {
   const store = new ClusterStore(":memory:");
   const clock = new ManualClock();

@@ -16,6 +16,9 @@ import { decode } from "./decode.ts";
 import type { Live, Trust } from "./live.ts";
 import { isGone, isNews } from "./reports.ts";
 
+/** A restarted cluster is dialled by all of its workers at once, and needs so long for each of them. */
+const RETURN_MS = 10;
+
 export const LIVENESS = { suspectAfterMs: 15_000, lostAfterMs: 30_000 } as const;
 
 export interface Contact {
@@ -75,8 +78,10 @@ export class Workers {
   contact(workerId: string): Contact {
     const known = this.#contacts.get(workerId);
     if (known) return known;
+    const { heardAt, heardSince } = this.#now();
     const unheard: Contact = {
-      ...this.#now(),
+      heardAt: heardAt + RETURN_MS * this.#options.state.workers.length,
+      heardSince,
       connected: false,
       hasLeft: false,
       manifest: 0,
@@ -259,7 +264,9 @@ export class Workers {
   }
 
   #child(id: string): ChildContact {
-    return { id, ...this.contact(id) };
+    // Made for every worker several times a pass: no more of it than is asked for.
+    const { heardAt, connected } = this.contact(id);
+    return { id, heardAt, connected };
   }
 
   #update(workerId: string, change: Partial<Contact>): void {

@@ -3,7 +3,7 @@ import { type Aggregate, type AggregateGroup, type Spread, upperBound } from "..
 import { isTerminal } from "../protocol/instance.ts";
 import type { PlacementRequest } from "../protocol/placement-request.ts";
 import type { Candidate, Quantities } from "../scheduler/candidate.ts";
-import type { Instance } from "./model.ts";
+import type { Instance, Standby } from "./model.ts";
 import { canonicalVirtualization } from "./request.ts";
 
 /** A cluster as the root knows it at this moment. */
@@ -24,6 +24,13 @@ export function isPlaced(instance: Instance): instance is Instance & { readonly 
   return clusterId !== undefined && !isTerminal(status) && status !== "NO_WORKER_CAPACITY";
 }
 
+/** Every cluster that has it, or is to have it, and with which generation: the one in charge first. */
+export function holdersOf(instance: Instance): Pick<Standby, "clusterId" | "generation">[] {
+  const { clusterId, generation, move } = instance;
+  const inCharge = clusterId === undefined ? [] : [{ clusterId, generation }];
+  return move ? [...inCharge, ...[move.successor, move.predecessor].filter((one) => one !== undefined)] : inCharge;
+}
+
 /** By cluster, what it holds without having told so in its aggregate: a burst must not be handed the same room twice. */
 export function pendingOf(
   instances: readonly Instance[],
@@ -34,10 +41,11 @@ export function pendingOf(
   const countedBy = new Map(clusters.map(({ id, counted }) => [id, counted]));
   for (const instance of instances) {
     if (!isPlaced(instance)) continue;
-    const { id, clusterId, generation } = instance;
-    if (countedBy.get(clusterId)?.get(id) === generation) continue;
-    const request = requestOf(instance);
-    if (request) pending.get(clusterId)?.push(request);
+    for (const { clusterId, generation } of holdersOf(instance)) {
+      if (countedBy.get(clusterId)?.get(instance.id) === generation) continue;
+      const request = requestOf(instance);
+      if (request) pending.get(clusterId)?.push(request);
+    }
   }
   return pending;
 }

@@ -53,6 +53,11 @@ export class ClusterLink {
     return message?.assignments ?? [];
   }
 
+  /** Another cluster is in charge of the instance. */
+  isStandby(instanceId: string): boolean {
+    return this.#desired.standby.has(instanceId);
+  }
+
   /** The cluster has lost count: the next publish sends everything. */
   resync(): void {
     this.#desired.reset();

@@ -6,6 +6,8 @@ export interface Wanted {
   readonly instanceId: string;
   /** Differs whenever the assignment does. */
   readonly version: string;
+  /** Another cluster is in charge of it. */
+  readonly isStandby?: boolean;
   readonly make: () => Assignment;
 }
 
@@ -13,6 +15,12 @@ export interface Wanted {
 export class DesiredSender {
   #versions: ReadonlyMap<string, string> | undefined;
   #revision = 0;
+  #standby: ReadonlySet<string> = new Set();
+
+  /** Instances of which another cluster is in charge, as far as it has been told. */
+  get standby(): ReadonlySet<string> {
+    return this.#standby;
+  }
 
   /** The message that brings the other side to `wanted`, taken as sent; undefined when there is nothing to say. */
   next(wanted: readonly Wanted[]): Extract<RootMessage, { type: "desired" }> | undefined {
@@ -22,6 +30,7 @@ export class DesiredSender {
     const removed = [...(before?.keys() ?? [])].filter((instanceId) => !versions.has(instanceId));
     if (before && changed.length === 0 && removed.length === 0) return undefined;
     this.#versions = versions;
+    this.#standby = new Set(wanted.filter(({ isStandby }) => isStandby).map(({ instanceId }) => instanceId));
     this.#revision += 1;
     return {
       type: "desired",

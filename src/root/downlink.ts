@@ -270,12 +270,15 @@ export class Downlink {
     if (!taken) return link.send({ type: "resync" });
     const { news, isRoomier } = taken;
     for (const { instanceId, status, detail } of news) {
-      history.happened(instanceId, { at: clock.now(), status, detail });
+      const where = link.isStandby(instanceId) ? `on standby in cluster "${link.cluster.name}": ` : "";
+      history.happened(instanceId, { at: clock.now(), status, detail: `${where}${detail}` });
     }
     if (report.landmarks) landmarks.take(link.cluster.id, report.landmarks);
     if (news.length > 0) changes.notify(await store.reportInstances(link.cluster.id, news));
     if ((report.subnetsFree ?? MIN_SUBNETS_FREE) < MIN_SUBNETS_FREE) await this.#sendNetwork(link, true);
-    if (isRoomier || news.some(({ status }) => status === "NO_WORKER_CAPACITY")) onChange();
+    const isToPlace = ({ instanceId, status, brokenPromise }: InstanceReport) =>
+      status === "NO_WORKER_CAPACITY" || brokenPromise !== undefined || link.isStandby(instanceId);
+    if (isRoomier || news.some(isToPlace)) onChange();
   }
 
   async #sendNetwork(link: ClusterLink, wantsMore: boolean): Promise<void> {

@@ -7,7 +7,7 @@ import { record } from "../scheduler/record.ts";
 import type { Decline } from "./declines.ts";
 import { type Draft, questionsOf, withDraft } from "./draft.ts";
 import type { Instance } from "./model.ts";
-import { type PlacementInput, planPlacements } from "./placement-plan.ts";
+import { type PlacementInput, plan } from "./placement-plan.ts";
 import type { Placement } from "./placement-words.ts";
 import { Questions, type QuestionsOptions } from "./questions.ts";
 
@@ -108,11 +108,8 @@ function decide(input: PlacementInput, { instances }: Draft, { declines }: Learn
     const { instanceId } = decided;
     if (ids.has(instanceId)) decisions.set(instanceId, explain(record({ ...decided, at: input.now, tier: "root" })));
   };
-  const placements = planPlacements({
-    ...input,
-    declines: new Map([...input.declines, ...declines]),
-    onDecision,
-  }).filter(({ id }) => ids.has(id));
+  const { placements: all } = plan({ ...input, declines: new Map([...input.declines, ...declines]), onDecision });
+  const placements = all.filter(({ id }) => ids.has(id));
   return { placements, decisions };
 }
 

@@ -64,6 +64,27 @@ export interface Instance {
   readonly since: number;
   /** The cluster's last word of this generation. */
   readonly report?: InstanceReport | undefined;
+  /** To another cluster: going on, or just over. */
+  readonly move?: Move | undefined;
+}
+
+export interface Move {
+  readonly reason: string;
+  /** Told with the status. */
+  readonly note: string;
+  /** The cluster that is to be in charge: it starts the instance on standby. */
+  readonly successor?: Standby | undefined;
+  /** The cluster that was: it goes on until everybody has heard where traffic goes now, and as long as it may have to come back. */
+  readonly predecessor?: Standby | undefined;
+}
+
+/** A cluster that has an instance of which another is in charge. */
+export interface Standby {
+  readonly clusterId: string;
+  /** Of the assignment there. */
+  readonly generation: number;
+  /** The cluster's last word of this generation. */
+  readonly report?: InstanceReport | undefined;
 }
 
 export interface Cluster {

@@ -51,7 +51,10 @@ export function createOrchestration(options: {
     link: (id) => downlink.link(id),
     observe: () => placement.observe(),
   });
-  const landmarks = new Landmarks((id, peers) => downlink.link(id)?.send({ type: "landmarks", peers }));
+  const landmarks = new Landmarks({
+    ...options,
+    send: (id, peers) => downlink.link(id)?.send({ type: "landmarks", peers }),
+  });
   const onChange = () => placement.trigger();
   const downlink: Downlink = new Downlink({
     ...options,
@@ -77,6 +80,7 @@ export function createOrchestration(options: {
       downlink: (signal) => downlink.run(signal),
       placement: (signal) => placement.run(signal),
       routes: (signal) => routes.run(signal),
+      landmarks: (signal) => landmarks.run(signal),
       decisions: (signal) => saveHistory({ ...options, history, save }, signal),
     },
     accept: (request, socket, head) => downlink.accept(request, socket, head),

@@ -7,13 +7,15 @@ import type { History } from "../hierarchy/history.ts";
 import type { RegistryCredentials } from "../protocol/instance.ts";
 import type { ScheduleOptions } from "../scheduler/candidate.ts";
 import type { PlacementVoter } from "../transport/placement-voter.ts";
-import type { ClusterView } from "./candidates.ts";
+import { type ClusterView, holdersOf } from "./candidates.ts";
 import type { Changes } from "./changes.ts";
 import { type Declines, untilRetryMs, updateDeclines } from "./declines.ts";
 import type { Wanted } from "./desired-sender.ts";
 import type { Downlink } from "./downlink.ts";
 import type { Instance } from "./model.ts";
-import { type PlacementInput, planPlacements, pluginQuestions } from "./placement-plan.ts";
+import { MoveMemory } from "./move-memory.ts";
+import { isMoving, type MoveStep } from "./moves.ts";
+import { type PlacementInput, plan, pluginQuestions } from "./placement-plan.ts";
 import type { Placement } from "./placement-words.ts";
 import type { RegistrySecrets } from "./registry-secrets.ts";
 import { assignment } from "./request.ts";
@@ -24,11 +26,13 @@ import { Survey } from "./survey.ts";
 /** Long enough to be cheap, short enough that a lost cluster is noticed about when it should be. */
 const RESYNC_MS = 10_000;
 
+/** While instances move: until the next step of each is looked for again. */
+const MOVING_MS = 1_000;
 /** A pass looks at all instances: with thousands of them, what comes meanwhile is decided together. */
 const MAX_SHARE = 0.5;
 
 export interface PlacementLoopOptions {
-  readonly store: Pick<RootStore, "services" | "instances" | "clusters" | "placeInstances">;
+  readonly store: Pick<RootStore, "services" | "instances" | "clusters" | "placeInstances" | "moveInstances">;
   readonly downlink: Pick<Downlink, "link" | "publish" | "silentMs">;
   readonly registrySecrets: Pick<RegistrySecrets, "credentials">;
   readonly changes: Changes;
@@ -45,6 +49,7 @@ export class PlacementLoop {
   readonly #options: PlacementLoopOptions;
   readonly #loop: Reconciler;
   #declines: Declines = new Map();
+  readonly #moves = new MoveMemory();
   /** Monotonic ms. */
   #startedAt = 0;
 
@@ -76,19 +81,24 @@ export class PlacementLoop {
     for (const { id, clusterId, status, detail, since } of instances) {
       if (clusterId === undefined) history.happened(id, { at: since, status, detail });
     }
+    this.#moves.observe(instances, clock.monotonic());
     const observed = { ...plain, declines: this.#declines };
     const votes = voter && (await voter.votes(pluginQuestions(observed)));
-    const placements = planPlacements({
+    const { placements, moves } = plan({
       ...observed,
       votes,
       monotonic: () => clock.monotonic(),
       onDecision: (decided) => this.#noteDecision(decided, now),
     });
+    if (moves.length > 0) await this.#move(moves, instances, now);
     if (placements.length > 0) await this.#apply(placements, instances, now);
-    const placed = placements.length > 0 ? await store.instances() : instances;
+    const placed = placements.length + moves.length > 0 ? await store.instances() : instances;
     downlink.publish(await this.#wanted({ ...plain, instances: placed, services }));
-    const againInMs = untilRetryMs(this.#declines, now);
-    return againInMs === undefined ? undefined : { againInMs };
+    const againInMs = Math.min(
+      untilRetryMs(this.#declines, now) ?? Number.POSITIVE_INFINITY,
+      moves.length > 0 || placed.some(isMoving) ? MOVING_MS : Number.POSITIVE_INFINITY,
+    );
+    return againInMs === Number.POSITIVE_INFINITY ? undefined : { againInMs };
   }
 
   /** All that the next decision will be made from. */
@@ -96,7 +106,12 @@ export class PlacementLoop {
     const { store, strategy, clock } = this.#options;
     const [all, instances, clusters] = await Promise.all([store.services(), store.instances(), this.#views()]);
     const services = new Map(all.map((service) => [service.id, service]));
-    return { services, instances, clusters, declines: this.#declines, strategy, now: clock.now() };
+    return {
+      ...{ services, instances, clusters, declines: this.#declines, strategy, now: clock.now() },
+      tried: (id) => this.#moves.resting(id, clock.monotonic()),
+      hasMovedLately: (id) => this.#moves.hasMovedLately(id, clock.monotonic()),
+      standbyForMs: (id) => this.#moves.standbyForMs(id, clock.monotonic()),
+    };
   }
 
   #noteDecision(decided: Decided, now: number): void {
@@ -126,6 +141,16 @@ export class PlacementLoop {
     });
   }
 
+  async #move(steps: readonly MoveStep[], instances: readonly Instance[], now: number): Promise<void> {
+    const { store, changes, log, history, clock } = this.#options;
+    const done = await store.moveInstances(steps, now);
+    this.#moves.took(steps, instances, clock.monotonic());
+    for (const { id, status, detail } of done) history.happened(id, { at: now, status, detail });
+    for (const { do: move, id, clusterId, reason } of steps)
+      log.info({ move, instance: id, cluster: clusterId, reason }, "instance moves between clusters");
+    changes.notify(done.map(({ serviceId }) => serviceId));
+  }
+
   async #apply(placements: readonly Placement[], instances: readonly Instance[], now: number): Promise<void> {
     const { store, changes, log, history } = this.#options;
     await store.placeInstances(placements, now);
@@ -144,24 +169,30 @@ export class PlacementLoop {
     const credentials = this.#credentials();
     for (const instance of instances) {
       const service = services.get(instance.serviceId);
-      if (!service || instance.clusterId === undefined || !this.#options.downlink.link(instance.clusterId)) continue;
+      const holders = holdersOf(instance).filter(({ clusterId }) => this.#options.downlink.link(clusterId));
+      if (!service || holders.length === 0) continue;
       const { registry } = instance.descriptor ?? service.descriptor;
       const login = registry === undefined ? undefined : await credentials(service.owner, registry);
       const plain = survey.requests.ofInstance(instance)!;
-      const request = plain.links ? requestFor(instance.clusterId, plain, survey.targets) : plain;
-      const list = wanted.get(instance.clusterId) ?? [];
-      wanted.set(instance.clusterId, list);
-      list.push({
-        instanceId: instance.id,
-        version: [
-          instance.generation,
-          service.roundRobin,
-          service.closest,
-          login ? secretDigest(JSON.stringify(login)) : "",
-          request.links ? JSON.stringify(request.links) : "",
-        ].join(" "),
-        make: () => assignment(instance, service, request, login),
-      });
+      for (const { clusterId, generation } of holders) {
+        const request = plain.links ? requestFor(clusterId, plain, survey.targets) : plain;
+        const isStandby = clusterId !== instance.clusterId;
+        const list = wanted.get(clusterId) ?? [];
+        wanted.set(clusterId, list);
+        list.push({
+          instanceId: instance.id,
+          isStandby,
+          version: [
+            generation,
+            service.roundRobin,
+            service.closest,
+            login ? secretDigest(JSON.stringify(login)) : "",
+            request.links ? JSON.stringify(request.links) : "",
+            isStandby ? "standby" : "",
+          ].join(" "),
+          make: () => assignment({ ...instance, generation }, service, request, { credentials: login, isStandby }),
+        });
+      }
     }
     return wanted;
   }

@@ -1,6 +1,6 @@
 /** What the root believes of a cluster's reports. Pure. */
 import { type InstanceReport, type InstanceStatus, mayFollow, STATUS } from "../protocol/instance.ts";
-import type { Instance } from "./model.ts";
+import type { Instance, Standby } from "./model.ts";
 
 /** Stale generations, others' instances and impossible turns of life are not believed. */
 export function isCredible(instance: Instance, clusterId: string, report: InstanceReport): boolean {
@@ -10,6 +10,18 @@ export function isCredible(instance: Instance, clusterId: string, report: Instan
     isClusters(report.status) &&
     mayFollow(instance.status, report.status)
   );
+}
+
+/** Which of the clusters that have the instance, but are not in charge of it, says so; undefined: none that is believed. */
+export function standbyOf(
+  { move }: Instance,
+  clusterId: string,
+  { generation, status }: InstanceReport,
+): "successor" | "predecessor" | undefined {
+  if (!isClusters(status)) return undefined;
+  const isAbout = (one: Standby | undefined) => one?.clusterId === clusterId && one.generation === generation;
+  if (isAbout(move?.successor)) return "successor";
+  return isAbout(move?.predecessor) ? "predecessor" : undefined;
 }
 
 /** Placing is the root's to tell, and withdrawing the user's: then there is no such row any more. */
@@ -25,9 +37,9 @@ export function isNews(known: InstanceReport | undefined, report: InstanceReport
 /** The part of a report that is kept on disk; one order of keys, so that equal ones have equal text. */
 export function lasting(report: InstanceReport): InstanceReport {
   const { instanceId, generation, status, detail, since, restarts, exitCode, startedAt, publicIp, logTail } = report;
-  const { live, position } = report;
+  const { live, position, brokenPromise } = report;
   return {
     ...{ instanceId, generation, status, detail, since, restarts },
-    ...{ exitCode, startedAt, publicIp, logTail, live, position },
+    ...{ exitCode, startedAt, publicIp, logTail, live, position, brokenPromise },
   };
 }

@@ -70,7 +70,10 @@ export function assignment(
   instance: Instance,
   service: Service,
   request: PlacementRequest,
-  credentials: RegistryCredentials | undefined,
+  {
+    credentials,
+    isStandby = false,
+  }: { readonly credentials?: RegistryCredentials | undefined; readonly isStandby?: boolean },
 ): Assignment {
   const descriptor = instance.descriptor ?? service.descriptor;
   return {
@@ -83,6 +86,7 @@ export function assignment(
     request,
     workload: workload(descriptor, credentials),
     network: { instanceAddress: instance.address, roundRobin: service.roundRobin, closest: service.closest },
+    ...(isStandby ? { standby: true } : {}),
   };
 }
 

@@ -10,6 +10,7 @@ import { aggregate } from "../../src/hierarchy/capacity.ts";
 import type { ApplicationDescriptor, MicroserviceDescriptor } from "../../src/protocol/descriptor.ts";
 import type { InstanceReport } from "../../src/protocol/instance.ts";
 import type { User } from "../../src/root/model.ts";
+import type { MoveStep } from "../../src/root/moves.ts";
 import type { RootStore } from "../../src/root/store/root-store.ts";
 import { SqliteRootStore } from "../../src/root/store/sqlite-root-store.ts";
 
@@ -147,6 +148,79 @@ for (const [name, open] of Object.entries(IMPLEMENTATIONS)) {
         );
         await place(store, instance.id, cluster.id);
         assert.deepEqual([(await only(store)).generation, (await only(store)).descriptor?.code], [2, "newer"]);
+      }));
+
+    test("a move to another cluster is kept in each of its parts, and each cluster speaks for its own", () =>
+      withStore(async (store, reopen) => {
+        const { instance, cluster } = await placedInstance(store);
+        const other = await secondCluster(store);
+        const { id } = instance;
+        const move = (step: Omit<MoveStep, "id" | "reason">) =>
+          store.moveInstances([{ ...step, id, reason: "too far" }], NOW + 5);
+        const prepare = { do: "prepare", clusterId: other.id, note: "moves to other" } as const;
+        await store.reportInstances(cluster.id, [{ ...report(id, 1, "RUNNING"), brokenPromise: "too far" }]);
+        assert.equal((await only(store)).report?.brokenPromise, "too far");
+        assert.deepEqual((await move({ ...prepare, do: "switch" })).length, 0, "there is nothing to switch to");
+        assert.equal((await move(prepare)).length, 1);
+        assert.equal((await move(prepare)).length, 0, "one move at a time");
+
+        let again = reopen();
+        const begun = await only(again);
+        assert.deepEqual([begun.clusterId, begun.generation, begun.status], [cluster.id, 1, "RUNNING"]);
+        assert.equal(begun.detail, "it is RUNNING; moves to other");
+        assert.deepEqual(begun.move?.successor, { clusterId: other.id, generation: 2 });
+        assert.deepEqual(await again.reportInstances(other.id, [report(id, 2, "FAILED")]), [], "nobody else sees it");
+        assert.deepEqual(await again.reportInstances(other.id, [report(id, 1, "DEAD")]), []);
+        assert.deepEqual(await again.reportInstances(cluster.id, [report(id, 2, "DEAD")]), []);
+        assert.equal((await only(again)).move?.successor?.report?.status, "FAILED");
+        const step = { id, reason: "FAILED there", clusterId: other.id, note: "not moved to other" };
+        await again.moveInstances([{ ...step, do: "abandon" }], NOW + 6);
+        assert.equal((await only(again)).detail, "it is RUNNING; not moved to other");
+        await again.moveInstances([{ ...step, do: "prepare", note: "moves to other" }], NOW + 7);
+        assert.equal((await only(again)).move?.successor?.generation, 3, "no generation is given twice");
+        await again.reportInstances(other.id, [report(id, 3, "RUNNING")]);
+        const [switched] = await again.moveInstances([{ ...step, do: "switch", note: "moved from edge" }], NOW + 8);
+        assert.equal(switched?.clusterId, other.id);
+
+        again = reopen();
+        const over = await only(again);
+        assert.deepEqual([over.clusterId, over.generation, over.status], [other.id, 3, "RUNNING"]);
+        assert.equal(over.detail, "it is RUNNING; moved from edge");
+        const { clusterId, generation, report: last } = over.move!.predecessor!;
+        assert.deepEqual([clusterId, generation, last?.status], [cluster.id, 1, "RUNNING"]);
+        assert.deepEqual(await again.reportInstances(cluster.id, [report(id, 1, "DEAD")]), []);
+        assert.equal((await only(again)).move?.predecessor?.report?.status, "DEAD");
+        await again.moveInstances([{ ...step, do: "retire", clusterId: cluster.id }], NOW + 9);
+        assert.equal((await only(again)).move?.predecessor, undefined);
+        await again.reportInstances(other.id, [report(id, 3, "DEAD")]);
+        assert.equal((await only(again)).detail, "it is DEAD", "told for as long as the status lasts");
+        await place(again, id, cluster.id);
+        assert.deepEqual([(await only(again)).generation, (await only(again)).move], [4, undefined]);
+        assert.equal(await again.removeInstance(id), true);
+        assert.deepEqual(await again.moveInstances([{ ...step, do: "prepare" }], NOW), []);
+      }));
+
+    test("a move is undone by the old one's return, and by being placed anew; a removed cluster leaves it to the other", () =>
+      withStore(async (store) => {
+        const { instance, cluster } = await placedInstance(store);
+        const other = await secondCluster(store);
+        const { id } = instance;
+        const step = { id, reason: "too far", clusterId: other.id, note: "moves" };
+        await store.reportInstances(cluster.id, [report(id, 1, "RUNNING")]);
+        await store.moveInstances([{ ...step, do: "prepare" }], NOW);
+        await store.reportInstances(other.id, [report(id, 2, "RUNNING")]);
+        await store.moveInstances([{ ...step, do: "switch" }], NOW);
+        await store.moveInstances([{ ...step, do: "return", clusterId: cluster.id, note: "back" }], NOW);
+        const back = await only(store);
+        assert.deepEqual([back.clusterId, back.generation, back.status], [cluster.id, 1, "RUNNING"]);
+        assert.deepEqual(back.move, { reason: "too far", note: "back" });
+        await store.moveInstances([{ ...step, do: "prepare" }], NOW);
+        await store.removeCluster(cluster.id);
+        const left = await only(store);
+        assert.deepEqual([left.status, left.move?.successor?.clusterId], ["RUNNING", other.id]);
+        await store.moveInstances([{ ...step, do: "switch" }], NOW);
+        const taken = await only(store);
+        assert.deepEqual([taken.clusterId, taken.generation, taken.status], [other.id, 3, "CLUSTER_SCHEDULED"]);
       }));
 
     test("only credible reports are kept: own instance, this generation, a possible turn, and news", () =>
@@ -317,6 +391,11 @@ async function addService(store: RootStore) {
 
 const place = (store: RootStore, id: string, clusterId: string) =>
   store.placeInstances([{ id, clusterId, status: "CLUSTER_SCHEDULED", detail: "handed over" }], NOW);
+
+async function secondCluster(store: RootStore) {
+  await store.addJoinToken("another token", NOW + 1);
+  return store.admitCluster(hello("other", "another key", "another token"));
+}
 
 const only = async (store: RootStore) => (await store.instances())[0]!;
 

@@ -1,6 +1,6 @@
-/** An instance follows its users to a worker at another site; whoever asks it meanwhile notices nothing. */
+/** An instance follows its users to another site, of its own cluster or of another one; whoever asks it meanwhile notices nothing. */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import type { RouteUpdate, ServiceRoute } from "../../src/protocol/route.ts";
 import { startLab, type TestLab } from "../support/lab.ts";
 import { eventually } from "../support/lab-host.ts";
@@ -10,7 +10,19 @@ const DELAY_MS = 30;
 const NEAR_MS = DELAY_MS;
 /** Where the users are said to be: each worker sends its packets to it where they are now. */
 const USERS = "198.51.100.7";
-const topology = {
+interface Case {
+  readonly title: string;
+  /** That the second site's worker belongs to. */
+  readonly cluster: "c1" | "c2";
+  /** Where it moves from and to, in the words of its status. */
+  readonly from: string;
+  readonly to: string;
+}
+const CASES: readonly Case[] = [
+  { title: "another worker of its cluster", cluster: "c1", from: 'worker "w1"', to: 'worker "w2"' },
+  { title: "another cluster", cluster: "c2", from: 'cluster "c1"', to: 'cluster "c2"' },
+];
+const topology = (cluster: Case["cluster"]) => ({
   link: { delay: `${DELAY_MS}ms` },
   sites: [
     { name: "hq", hosts: [{ name: "root", role: "root" }] },
@@ -25,12 +37,13 @@ const topology = {
     {
       name: "edge2",
       hosts: [
-        { name: "w2", role: "worker", cluster: "c1" },
+        ...(cluster === "c2" ? [{ name: "c2", role: "cluster" }] : []),
+        { name: "w2", role: "worker", cluster },
         { name: "u2", role: "none" },
       ],
     },
   ],
-};
+});
 const SERVER = ["/bin/busybox", "sh", "-c", "cd /www; exec /bin/busybox httpd -f -p 80"];
 const IDLE = ["/bin/busybox", "sh", "-c", "trap 'exit 0' TERM; /bin/busybox sleep 100000 & wait"];
 /** One connection after the other until told to end; then says how many were answered, and why others were not. */
@@ -66,12 +79,6 @@ interface WorkerRow {
   readonly instances: readonly { readonly jobName: string }[];
 }
 let lab: TestLab;
-
-before(async () => {
-  lab = await startLab({ topology });
-  await lab.buildImage();
-});
-after(() => lab?.remove());
 
 async function usersAre(host: "u1" | "u2"): Promise<void> {
   const rules = `
@@ -112,8 +119,9 @@ async function instances(service: string): Promise<InstanceRow[]> {
 }
 
 /** The workers on which the web server is. */
-async function holders(): Promise<string[]> {
-  const workers = await lab.json<WorkerRow[]>(["worker", "ls"], "c1");
+async function holders({ cluster }: Case): Promise<string[]> {
+  const clusters = [...new Set(["c1", cluster])];
+  const workers = (await Promise.all(clusters.map((name) => lab.json<WorkerRow[]>(["worker", "ls"], name)))).flat();
   const hasIt = ({ instances }: WorkerRow) => instances.some(({ jobName }) => jobName.includes(".web."));
   return workers.filter(hasIt).map(({ hostname }) => hostname);
 }
@@ -145,10 +153,22 @@ async function loadDuring(address: string, work: () => Promise<void>) {
   return JSON.parse(stdout) as { answers: number; failures: readonly string[] };
 }
 
-test("an instance moves after its users, no request fails meanwhile, and why is told", async () => {
+for (const one of CASES) {
+  test(`an instance moves after its users to ${one.title}, no request fails meanwhile, and why is told`, async () => {
+    lab = await startLab({ topology: topology(one.cluster) });
+    try {
+      await lab.buildImage();
+      await follow(one);
+    } finally {
+      await lab.remove();
+    }
+  });
+}
+
+async function follow(one: Case): Promise<void> {
   await usersAre("u1");
   await deploy();
-  assert.deepEqual(await holders(), ["w1"]);
+  assert.deepEqual(await holders(one), ["w1"]);
   const route = await routeOf("w1", "web");
   const statuses = new Set<string>();
   const containers = async (worker: string) => (await lab.sh(worker, "ctr -n edge.io tasks ls")).includes(".web.");
@@ -156,9 +176,10 @@ test("an instance moves after its users, no request fails meanwhile, and why is 
     await usersAre("u2");
     await eventually(
       async () => {
-        const [instance] = await instances("web");
-        statuses.add(instance!.status);
-        return /moved from worker "w1"/.test(instance!.status_detail);
+        const all = await instances("web");
+        assert.equal(all.length, 1);
+        statuses.add(all[0]!.status);
+        return all[0]!.status_detail.includes(`moved from ${one.from}`);
       },
       { withinMs: 240_000, everyMs: 250, what: "the move" },
     );
@@ -167,9 +188,9 @@ test("an instance moves after its users, no request fails meanwhile, and why is 
   assert.deepEqual(failures, []);
   assert.ok(answers > 100, `${answers} answers`);
   assert.deepEqual([...statuses], ["RUNNING"], "to the root it ran all the time");
-  assert.deepEqual(await holders(), ["w2"]);
+  assert.deepEqual(await holders(one), ["w2"]);
   const explained = await lab.sh("root", "oak explain shop.web/0");
   const why = `latency to users ${USERS} was within ${NEAR_MS} ms in`;
-  assert.match(explained, new RegExp(`moves to worker "w2" as soon as it runs there: ${why}`));
-  assert.match(explained, new RegExp(`moved from worker "w1": ${why}`));
-});
+  assert.match(explained, new RegExp(`moves to ${one.to} as soon as it runs there: ${why}`));
+  assert.match(explained, new RegExp(`moved from ${one.from}: ${why}`));
+}

@@ -35,20 +35,38 @@ export class Installation {
   readonly #stop = new AbortController();
   readonly #ended: Promise<void>[] = [];
   readonly #clusters = new Map<string, { role: ClusterRole; joinPort: number; mqttPort: number }>();
-  readonly #root: ReturnType<typeof createRoot>;
+  readonly #flags: Partial<RootSettings>;
+  #root: ReturnType<typeof createRoot>;
+  #rootStop = new AbortController();
+  #rootEnded: Promise<void> = Promise.resolve();
   #http: HttpClient | undefined;
   #token = "";
 
   constructor(change: Partial<RootSettings> = {}) {
-    const flags = { stateDir: join(this.folder, "root"), port: 0, insecureDefaultAdmin: true, ...change };
-    this.#root = createRoot(resolveSettings(ROOT_SETTINGS, { environment: {}, flags }).values, deps);
+    this.#flags = { stateDir: join(this.folder, "root"), port: 0, insecureDefaultAdmin: true, ...change };
+    this.#root = this.#createRoot(this.#flags);
+  }
+
+  #createRoot(flags: Partial<RootSettings>): ReturnType<typeof createRoot> {
+    return createRoot(resolveSettings(ROOT_SETTINGS, { environment: {}, flags }).values, deps);
   }
 
   async start(): Promise<this> {
-    this.#ended.push(this.#root.run(this.#stop.signal));
+    this.#rootEnded = this.#root.run(this.#rootStop.signal);
     this.#http = new HttpClient(`http://127.0.0.1:${(await this.#root.listening).port}`);
     this.#token = await this.logIn("Admin", "Admin");
     return this;
+  }
+
+  /** On the same folder and port. */
+  async restartRoot(): Promise<void> {
+    const { port } = this.#http!.server;
+    this.#rootStop.abort();
+    await this.#rootEnded;
+    this.#rootStop = new AbortController();
+    this.#root = this.#createRoot({ ...this.#flags, port: Number(port) });
+    this.#rootEnded = this.#root.run(this.#rootStop.signal);
+    await this.#root.listening;
   }
 
   async cluster(name: string, change: Partial<ClusterSettings> = {}): Promise<void> {
@@ -165,6 +183,8 @@ export class Installation {
     for (const worker of this.workers.values()) await worker.disconnect().catch(() => {});
     this.#stop.abort();
     await Promise.all(this.#ended);
+    this.#rootStop.abort();
+    await this.#rootEnded;
     rmSync(this.folder, { recursive: true });
   }
 }

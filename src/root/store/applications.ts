@@ -182,9 +182,12 @@ function jobNameOf(application: Application, descriptor: MicroserviceDescriptor)
 }
 
 export function findServices(db: Database, filter: { applicationId?: string; owner?: string } = {}): Service[] {
-  const rows = db
-    .prepare(`${SERVICE} WHERE (?1 IS NULL OR application_id = ?1) AND (?2 IS NULL OR owner = ?2) ORDER BY rowid`)
-    .all(filter.applicationId ?? null, filter.owner ?? null);
+  const wanted = [
+    ["application_id", filter.applicationId],
+    ["owner", filter.owner],
+  ].filter(([, value]) => value !== undefined);
+  const where = wanted.length > 0 ? `WHERE ${wanted.map(([column]) => `${column} = ?`).join(" AND ")}` : "";
+  const rows = db.prepare(`${SERVICE} ${where} ORDER BY rowid`).all(...wanted.map(([, value]) => value!));
   return (rows as unknown as ServiceRow[]).map(toService);
 }
 

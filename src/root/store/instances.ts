@@ -6,25 +6,28 @@ import type { Aggregate } from "../../protocol/capacity.ts";
 import type { MicroserviceDescriptor } from "../../protocol/descriptor.ts";
 import { type InstanceReport, isTerminal } from "../../protocol/instance.ts";
 import { instanceId } from "../../protocol/names.ts";
-import type { Cluster, Instance } from "../model.ts";
-import { isCredible, isNews, lasting } from "../reports.ts";
+import type { Cluster, Instance, Move } from "../model.ts";
+import type { MoveStep } from "../moves.ts";
+import { moveAfter, moved, withMove } from "../moving.ts";
+import { isCredible, isNews, lasting, standbyOf } from "../reports.ts";
 import { findService } from "./applications.ts";
 import { nameTaken, notFound } from "./errors.ts";
 import { freeAll, type PieceBook } from "./pieces.ts";
 import type { RootStore } from "./root-store.ts";
 import { freeAddress, takeAddress } from "./service-addresses.ts";
 
-interface InstanceRow extends Omit<Instance, "clusterId" | "descriptor" | "report"> {
+interface InstanceRow extends Omit<Instance, "clusterId" | "descriptor" | "report" | "move"> {
   readonly clusterId: string | null;
   readonly descriptor: string | null;
   readonly report: string | null;
+  readonly move: string | null;
 }
 interface ClusterRow extends Omit<Cluster, "aggregate"> {
   readonly aggregate: string | null;
 }
 
 const INSTANCE = `SELECT id, service_id AS serviceId, number, address, generation, cluster_id AS clusterId, descriptor, status,
-  detail, since, report FROM instances`;
+  detail, since, report, move FROM instances`;
 const CLUSTER = "SELECT id, name, location, ip, aggregate, heard_at AS heardAt FROM clusters";
 
 const toCluster = (row: ClusterRow): Cluster => ({
@@ -37,6 +40,7 @@ const toInstance = (row: InstanceRow): Instance => ({
   clusterId: row.clusterId ?? undefined,
   descriptor: row.descriptor === null ? undefined : (JSON.parse(row.descriptor) as MicroserviceDescriptor),
   report: row.report === null ? undefined : (JSON.parse(row.report) as InstanceReport),
+  move: row.move === null ? undefined : (JSON.parse(row.move) as Move),
 });
 
 export const INSTANCES = { table: "instances", select: INSTANCE, toValue: toInstance } as const;
@@ -69,9 +73,13 @@ export function insertInstance(
 }
 
 export function findInstances(db: Database, filter: { serviceId?: string; clusterId?: string } = {}): Instance[] {
-  const rows = db
-    .prepare(`${INSTANCE} WHERE (?1 IS NULL OR service_id = ?1) AND (?2 IS NULL OR cluster_id = ?2) ORDER BY rowid`)
-    .all(filter.serviceId ?? null, filter.clusterId ?? null);
+  // Written out for each filter: SQLite uses no index for a condition that may be absent.
+  const wanted = [
+    ["service_id", filter.serviceId],
+    ["cluster_id", filter.clusterId],
+  ].filter(([, value]) => value !== undefined);
+  const where = wanted.length > 0 ? `WHERE ${wanted.map(([column]) => `${column} = ?`).join(" AND ")}` : "";
+  const rows = db.prepare(`${INSTANCE} ${where} ORDER BY rowid`).all(...wanted.map(([, value]) => value!));
   return (rows as unknown as InstanceRow[]).map(toInstance);
 }
 
@@ -83,12 +91,13 @@ export function deleteInstance(db: Database, id: string, now: number): boolean {
 
 export function placeAll(db: Database, placements: Parameters<RootStore["placeInstances"]>[0], now: number): void {
   const place = db.prepare(
-    `UPDATE instances SET cluster_id = ?, status = ?, detail = ?, since = ?, report = NULL, generation = generation + 1,
+    `UPDATE instances SET cluster_id = ?, status = ?, detail = ?, since = ?, report = NULL, move = NULL,
+     generation = last_generation + 1, last_generation = last_generation + 1,
      descriptor = (SELECT descriptor FROM services WHERE services.id = service_id) WHERE id = ?`,
   );
   const unplace = db.prepare(
     `UPDATE instances SET cluster_id = NULL, since = CASE WHEN status = ?1 THEN since ELSE ?3 END, status = ?1,
-     detail = ?2, report = NULL, descriptor = NULL WHERE id = ?4`,
+     detail = ?2, report = NULL, descriptor = NULL, move = NULL WHERE id = ?4`,
   );
   for (const { id, clusterId, status, detail } of placements) {
     if (clusterId === undefined) unplace.run(status, detail, now, id);
@@ -96,17 +105,53 @@ export function placeAll(db: Database, placements: Parameters<RootStore["placeIn
   }
 }
 
+export function moveAll(db: Database, steps: readonly MoveStep[], now: number): Instance[] {
+  const find = db.prepare(`${INSTANCE} WHERE id = ?`);
+  const next = db.prepare("SELECT last_generation + 1 AS next FROM instances WHERE id = ?");
+  const update = db.prepare(
+    `UPDATE instances SET cluster_id = ?1, generation = ?2, status = ?3, detail = ?4, since = ?5, report = ?6, move = ?7,
+     last_generation = max(last_generation, ?8) WHERE id = ?9`,
+  );
+  return steps.flatMap((step) => {
+    const row = find.get(step.id) as InstanceRow | undefined;
+    if (!row) return [];
+    const before = toInstance(row);
+    const after = moved(before, step, { nextGeneration: Number(next.get(step.id)!.next), now });
+    if (!after) return [];
+    const { clusterId, generation, status, detail, since, report, move } = after;
+    const given = Math.max(generation, move?.successor?.generation ?? 0);
+    update.run(clusterId!, generation, status, detail, since, textOf(report), textOf(move), given, step.id);
+    return [{ ...before, ...after }];
+  });
+}
+
+function textOf(value: object | undefined): string | null {
+  return value === undefined ? null : JSON.stringify(value);
+}
+
 export function keepReports(db: Database, clusterId: string, reports: readonly InstanceReport[]): string[] {
   const find = db.prepare(`${INSTANCE} WHERE id = ?`);
-  const update = db.prepare("UPDATE instances SET status = ?, detail = ?, since = ?, report = ? WHERE id = ?");
+  const update = db.prepare(
+    "UPDATE instances SET status = ?, detail = ?, since = ?, report = ?, move = ? WHERE id = ?",
+  );
+  const updateStandby = db.prepare("UPDATE instances SET move = ? WHERE id = ?");
   const changed = new Set<string>();
   for (const report of reports) {
     const row = find.get(report.instanceId) as InstanceRow | undefined;
     if (!row) continue;
     const instance = toInstance(row);
+    const { id, serviceId, move } = instance;
+    const standby = standbyOf(instance, clusterId, report);
+    if (standby) {
+      const one = { ...move![standby]!, report: lasting(report) };
+      if (isNews(move![standby]!.report, report)) updateStandby.run(textOf({ ...move, [standby]: one }), id);
+      continue;
+    }
     if (!isCredible(instance, clusterId, report) || !isNews(instance.report, report)) continue;
-    update.run(report.status, report.detail, report.since, JSON.stringify(lasting(report)), instance.id);
-    changed.add(instance.serviceId);
+    const { status, detail, since } = report;
+    const next = moveAfter(instance, status);
+    update.run(status, withMove(detail, next), since, textOf(lasting(report)), textOf(next), id);
+    changed.add(serviceId);
   }
   return [...changed];
 }
@@ -155,7 +200,8 @@ export function deleteCluster(db: Database, id: string, now: number): void {
   if (!row) throw notFound("cluster", id);
   freeAll(db, "block", id, now);
   const unplaced = findInstances(db, { clusterId: id })
-    .filter(({ status }) => !isTerminal(status))
+    // What was about to move to another cluster is there already: that one takes over.
+    .filter(({ status, move }) => !isTerminal(status) && !move?.successor)
     .map((instance) => ({
       id: instance.id,
       clusterId: undefined,

@@ -99,4 +99,9 @@ export const ROOT_MIGRATIONS: readonly string[] = [
   -- DNS, by which names are asked for, compares without letter case.
   CREATE INDEX services_by_name ON services (job_name COLLATE NOCASE);
   `,
+  `
+  ALTER TABLE instances ADD COLUMN move TEXT;                                  -- to another cluster (Move of root/model.ts)
+  ALTER TABLE instances ADD COLUMN last_generation INTEGER NOT NULL DEFAULT 0; -- the highest that a cluster was ever given
+  UPDATE instances SET last_generation = generation;
+  `,
 ];

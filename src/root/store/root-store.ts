@@ -7,6 +7,7 @@ import type { InstanceReport, InstanceStatus } from "../../protocol/instance.ts"
 import type { InterestKey } from "../../protocol/route.ts";
 import type { DecisionRecord } from "../../scheduler/record.ts";
 import type { Application, Cluster, Instance, Registry, Service, User } from "../model.ts";
+import type { MoveStep } from "../moves.ts";
 
 export interface RootStore {
   /** A secret of this installation (token signing, credential encryption), made by `make` the first time. */
@@ -69,10 +70,18 @@ export interface RootStore {
     }[],
     now: number,
   ): Promise<void>;
+  /**
+   * Carries out steps of moves between clusters, and returns the instances as they are then; a step that does not fit its instance
+   * any more is left out.
+   */
+  moveInstances(steps: readonly MoveStep[], now: number): Promise<Instance[]>;
   /** Keeps the last decision about each of these instances, as long as there is the instance. */
   keepDecisions(records: readonly DecisionRecord[]): Promise<void>;
   decision(instanceId: string): Promise<DecisionRecord | undefined>;
-  /** Keeps what a cluster says of its own instances; what is not credible is ignored. Returns the service ids that changed. */
+  /**
+   * Keeps what a cluster says of instances that it has, on standby, too; what is not credible is ignored.
+   * Returns the ids of the services that look different.
+   */
   reportInstances(clusterId: string, reports: readonly InstanceReport[]): Promise<string[]>;
 
   /** Grows with every call, whatever happens in between. */

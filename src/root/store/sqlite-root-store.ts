@@ -7,6 +7,7 @@ import type { InstanceReport } from "../../protocol/instance.ts";
 import type { InterestKey } from "../../protocol/route.ts";
 import type { DecisionRecord } from "../../scheduler/record.ts";
 import type { Application, Cluster, Instance, Registry, Service, User } from "../model.ts";
+import type { MoveStep } from "../moves.ts";
 import * as applications from "./applications.ts";
 import * as decisions from "./decisions.ts";
 import { notFound } from "./errors.ts";
@@ -103,6 +104,9 @@ export class SqliteRootStore implements RootStore {
   }
   placeInstances(placements: Parameters<RootStore["placeInstances"]>[0], now: number): Promise<void> {
     return this.#write((db) => instances.placeAll(db, placements, now));
+  }
+  moveInstances(steps: readonly MoveStep[], now: number): Promise<Instance[]> {
+    return this.#write((db) => instances.moveAll(db, steps, now));
   }
   keepDecisions(records: readonly DecisionRecord[]): Promise<void> {
     return this.#write((db) => decisions.putDecisions(db, records));

@@ -1,0 +1,88 @@
+/**
+ * What moves between clusters are judged by and is not worth a disk: how long a cluster on standby has been as it is, and which
+ * clusters have had their try. A root that starts begins anew: it measures spans by its own steady clock, and tries once more.
+ */
+import type { Instance } from "./model.ts";
+import { isMoving, type MoveStep } from "./moves.ts";
+
+interface Try {
+  readonly reason: string;
+  /** Monotonic ms. */
+  readonly at: number;
+  readonly times: number;
+}
+
+const REST_MS = 60_000;
+/** In which a cluster measures often enough to say that a promise is kept again. */
+const CALM_MS = 60_000;
+const MAX_REST_MS = 3_600_000;
+/** So many rests after a try it is forgotten. */
+const FORGET_AFTER_RESTS = 4;
+
+export class MoveMemory {
+  /** By instance: who is on standby and how, and since when (monotonic ms). */
+  readonly #seen = new Map<string, { readonly what: string; readonly at: number }>();
+  /** instance id → cluster id → its last try. */
+  readonly #tries = new Map<string, Map<string, Try>>();
+  /** By instance: monotonic ms of the last switch. */
+  readonly #switchedAt = new Map<string, number>();
+
+  /** Call it with all instances before each decision. */
+  observe(instances: readonly Instance[], now: number): void {
+    const moving = new Map(instances.filter(isMoving).map((one) => [one.id, one]));
+    for (const id of this.#seen.keys()) if (!moving.has(id)) this.#seen.delete(id);
+    for (const [id, { move }] of moving) {
+      const { successor, predecessor } = move!;
+      const what = successor
+        ? `${successor.generation} ${successor.report?.status}`
+        : `left ${predecessor?.generation}`;
+      if (this.#seen.get(id)?.what !== what) this.#seen.set(id, { what, at: now });
+    }
+    for (const id of this.#switchedAt.keys()) if (!this.hasMovedLately(id, now)) this.#switchedAt.delete(id);
+    if (this.#tries.size === 0) return;
+    const existing = new Set(instances.map(({ id }) => id));
+    for (const [id, tries] of this.#tries) {
+      for (const [cluster, one] of tries) {
+        if (now - one.at >= restOf(one) * FORGET_AFTER_RESTS) tries.delete(cluster);
+      }
+      if (tries.size === 0 || !existing.has(id)) this.#tries.delete(id);
+    }
+  }
+
+  standbyForMs(instanceId: string, now: number): number {
+    return now - (this.#seen.get(instanceId)?.at ?? now);
+  }
+
+  hasMovedLately(instanceId: string, now: number): boolean {
+    return now - (this.#switchedAt.get(instanceId) ?? Number.NEGATIVE_INFINITY) < CALM_MS;
+  }
+
+  /** Clusters that are not to be tried now, and why. */
+  resting(instanceId: string, now: number): Map<string, string> {
+    const tries = [...(this.#tries.get(instanceId) ?? [])].filter(([, one]) => now - one.at < restOf(one));
+    return new Map(tries.map(([clusterId, { reason }]) => [clusterId, reason]));
+  }
+
+  /** @param instances as they were before the steps */
+  took(steps: readonly MoveStep[], instances: readonly Instance[], now: number): void {
+    if (steps.length === 0) return;
+    const before = new Map(instances.map((one) => [one.id, one]));
+    for (const { do: what, id, clusterId, reason } of steps) {
+      if (what === "switch") this.#switchedAt.set(id, now);
+      if (what === "abandon") this.#tried(id, clusterId, reason, now);
+      // The one that it leaves has had its try, whoever that is.
+      const left = before.get(id)?.clusterId;
+      if ((what === "switch" || what === "return") && left !== undefined) this.#tried(id, left, reason, now);
+    }
+  }
+
+  #tried(id: string, clusterId: string, reason: string, at: number): void {
+    const tries = this.#tries.get(id) ?? new Map<string, Try>();
+    this.#tries.set(id, tries.set(clusterId, { reason, at, times: (tries.get(clusterId)?.times ?? 0) + 1 }));
+  }
+}
+
+/** Each try doubles it. */
+function restOf({ times }: Try): number {
+  return Math.min(MAX_REST_MS, REST_MS * 2 ** (times - 1));
+}
