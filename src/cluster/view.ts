@@ -7,7 +7,7 @@ import type { Position } from "../protocol/placement-request.ts";
 import { candidates } from "./capacity.ts";
 import type { ClusterState } from "./cluster-state.ts";
 import { landmarksOf } from "./measure-plan.ts";
-import { type Instance, idOf, isStandby, type Placed, type Worker } from "./model.ts";
+import { type Instance, idOf, isElsewhere, isStandby, type Placed, type Worker } from "./model.ts";
 import type { Overlay } from "./overlay.ts";
 import { reportOfSuccessor, reportToRoot } from "./reports.ts";
 import { type WorkerDocument, workerDocument } from "./worker-document.ts";
@@ -89,7 +89,10 @@ export class ClusterView {
   /** Of the instance on the very worker. */
   #reportOn({ instance, placement }: Placed): Pick<InstanceReport, "status" | "detail"> {
     const { successor } = instance;
-    if (!isStandby(instance, placement)) return this.#report(instance);
+    if (!isStandby(instance, placement)) {
+      const { status, detail } = this.#report(instance);
+      return { status, detail: isElsewhere(instance) ? `${detail}; on standby: another cluster is in charge` : detail };
+    }
     if (successor?.placement === placement) return reportOfSuccessor(successor);
     return { status: "RUNNING", detail: "has moved, and ends here in a moment" };
   }

@@ -88,6 +88,8 @@ test("the old one ends when others have heard of the new one, unless it is what 
       false,
     ],
     ["the new one is silent, and does not run yet", between({ status: "PULLING", reach: "silent" }, old), false],
+    ["the new one is silent", between({ reach: "silent" }, old), false],
+    ["both are silent", between({ reach: "silent" }, { ...old, reach: "silent", status: "PULLING" }), false],
     ["it is lost", between({ status: "PULLING" }, { ...old, reach: "lost" }), true],
     ["it does not run either", between({ status: "PULLING" }, { ...old, status: "DEAD" }), true],
   ];

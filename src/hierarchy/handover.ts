@@ -66,10 +66,12 @@ export function whyReturned({ kind, inCharge, other: old }: Handover): string | 
   return old.takesTraffic && !inCharge.takesTraffic ? `not ready there: ${inCharge.detail}` : undefined;
 }
 
-/** Whether the old one may end: everybody has heard of the new one, and nobody will need it again. */
+/** Whether the old one may end: everybody has heard of the new one, which serves, or the old one cannot. */
 export function mayRetire({ inCharge, other: old }: Handover): boolean {
-  const isNeeded = old.status === "RUNNING" && !isAway(old) && inCharge.status !== "RUNNING";
-  return old.forMs >= LINGER_MS && !isNeeded;
+  if (old.forMs < LINGER_MS) return false;
+  if (inCharge.status === "RUNNING" && inCharge.reach === "active") return true;
+  // What a silent one does nobody knows; its last word may be an old one.
+  return isAway(old) || (old.reach === "active" && old.status !== "RUNNING");
 }
 
 export function isAway({ reach }: Pick<Holder, "reach">): boolean {

@@ -27,6 +27,8 @@ export class RouteFanout {
   readonly #children = new Map<string, Child>();
   readonly #childrenByKey = new Map<InterestKey, Set<string>>();
   readonly #childrenByService = new Map<string, Set<string>>();
+  /** Who may have something to be told: of thousands few at a time. */
+  readonly #stirred = new Set<string>();
 
   constructor(directory: RouteDirectory) {
     this.#directory = directory;
@@ -61,6 +63,7 @@ export class RouteFanout {
     const before = full ? this.#forget(childId) : [];
     const child = this.#children.get(childId) ?? emptyChild();
     this.#children.set(childId, child);
+    this.#stirred.add(childId);
     const gained = add.filter((key) => !child.keys.has(key) && this.#join(childId, child, key));
     const lost = [...before, ...remove.filter((key) => this.#part(childId, child, key))];
     return {
@@ -75,18 +78,23 @@ export class RouteFanout {
   }
 
   keyChanged(key: InterestKey): void {
-    for (const childId of this.#childrenByKey.get(key) ?? []) this.#children.get(childId)!.pendingKeys.add(key);
+    for (const childId of this.#childrenByKey.get(key) ?? []) {
+      this.#children.get(childId)!.pendingKeys.add(key);
+      this.#stirred.add(childId);
+    }
   }
 
   serviceChanged(serviceId: string): void {
     for (const childId of this.#childrenByService.get(serviceId) ?? []) {
       this.#children.get(childId)!.pendingServices.add(serviceId);
+      this.#stirred.add(childId);
     }
   }
 
   /** Children that have something to be told (or that wait for an answer). */
   pending(): string[] {
-    return [...this.#children.keys()].filter((childId) => this.isPending(childId));
+    for (const childId of this.#stirred) if (!this.isPending(childId)) this.#stirred.delete(childId);
+    return [...this.#stirred];
   }
 
   isPending(childId: string): boolean {

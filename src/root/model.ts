@@ -70,7 +70,7 @@ export interface Instance {
 
 export interface Move {
   readonly reason: string;
-  /** Told with the status. */
+  /** Where it moves or has moved, in words that the reason may follow. */
   readonly note: string;
   /** The cluster that is to be in charge: it starts the instance on standby. */
   readonly successor?: Standby | undefined;

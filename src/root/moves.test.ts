@@ -207,7 +207,7 @@ test("a cluster that declines, fails, is not ready in time, is lost or removed i
     happens(bench, clusterId.slice(3));
     const { moves } = bench.plan();
     assert.match(moves[0]!.note!, /^not moved to /, what);
-    assert.match(moves[0]!.note!, why, what);
+    assert.match(moves[0]!.reason, why, what);
     assert.deepEqual(bench.pass(), [`abandon ${clusterId}`], what);
     assert.deepEqual(bench.pass(), [`prepare ${other}`], what);
     assert.equal(bench.instance.clusterId, "id-a");

@@ -25,7 +25,7 @@ export interface MoveStep {
   readonly clusterId: string;
   /** Why it moves, or does not. */
   readonly reason: string;
-  /** Told with the instance's status from now on; absent: what was told before. */
+  /** Told with the instance's status and the reason from now on; absent: what was told before. */
   readonly note?: string;
 }
 
@@ -67,7 +67,7 @@ export function nextStep(instance: Instance, service: Service, around: Around): 
     const { clusterId } = predecessor;
     const handover = handoverTo(instance, predecessor, { service, around });
     const why = whyReturned(handover);
-    const note = `back from ${nameOf(instance.clusterId)}: ${why}`;
+    const note = `back from ${nameOf(instance.clusterId)}`;
     if (why !== undefined) return { do: "return", id, clusterId, reason: why, note };
     return mayRetire(handover) ? { do: "retire", id, clusterId, reason } : undefined;
   }
@@ -75,12 +75,12 @@ export function nextStep(instance: Instance, service: Service, around: Around): 
   const { clusterId } = successor;
   const handover = handoverTo(instance, successor, { service, around });
   const failure = whyAbandoned(handover);
-  const note = `not moved to ${nameOf(clusterId)}: ${failure}`;
+  const note = `not moved to ${nameOf(clusterId)}`;
   if (failure !== undefined) return { do: "abandon", id, clusterId, reason: failure, note };
   const { inCharge } = handover;
   const mustSwitch = isAway(inCharge) || inCharge.status === "NO_WORKER_CAPACITY";
   if (!mustSwitch && !isReady(handover)) return undefined;
-  return { do: "switch", id, clusterId, reason, note: `moved from ${nameOf(instance.clusterId)}: ${reason}` };
+  return { do: "switch", id, clusterId, reason, note: `moved from ${nameOf(instance.clusterId)}` };
 }
 
 function handoverTo(

@@ -35,9 +35,10 @@ export function moved(
   }
 }
 
-/** The detail of a report with what is told of the move. */
-export function withMove(detail: string, move: Pick<Move, "note"> | undefined): string {
-  return move ? `${detail}; ${move.note}` : detail;
+/** The detail of a report with what is told of the move. A cluster that cannot mend a promise has told the reason already. */
+export function withMove(detail: string, move: Pick<Move, "note" | "reason"> | undefined): string {
+  if (!move) return detail;
+  return detail.includes(move.reason) ? `${detail}; ${move.note}` : `${detail}; ${move.note}: ${move.reason}`;
 }
 
 /** The move once a report of who is in charge has come: how one went is told for as long as the status lasts. */

@@ -108,10 +108,13 @@ export function pluginQuestions(input: PlacementInput): Map<string, PluginSnapsh
  */
 function beginMoves(round: Round): MoveStep[] {
   const { input, around, survey } = round;
+  const unmended = input.instances.filter(({ report }) => report?.brokenPromise !== undefined);
+  // Most of the time there are none.
+  if (unmended.length === 0) return [];
   const restless = restlessServices(input);
   // What has just come to the end of a move is looked at again when that is known to all.
   const busy = new Set(round.steps.map(({ id }) => id));
-  return input.instances.flatMap((instance): MoveStep[] => {
+  return unmended.flatMap((instance): MoveStep[] => {
     const service = busy.has(instance.id) ? undefined : input.services.get(instance.serviceId);
     const reason = service && reasonToMove(instance, service, around);
     if (reason === undefined) return [];
@@ -123,7 +126,7 @@ function beginMoves(round: Round): MoveStep[] {
     // It stays where others look for it until it has moved.
     survey.place({ ...request, serviceName: undefined }, last.childId);
     restless.add(service!.jobName);
-    const note = `moves to cluster "${around.clusterOf(last.childId)?.name}" as soon as it runs there: ${reason}`;
+    const note = `moves to cluster "${around.clusterOf(last.childId)?.name}" as soon as it runs there`;
     return [{ do: "prepare", id: instance.id, clusterId: last.childId, reason, note }];
   });
 }

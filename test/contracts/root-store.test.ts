@@ -167,7 +167,7 @@ for (const [name, open] of Object.entries(IMPLEMENTATIONS)) {
         let again = reopen();
         const begun = await only(again);
         assert.deepEqual([begun.clusterId, begun.generation, begun.status], [cluster.id, 1, "RUNNING"]);
-        assert.equal(begun.detail, "it is RUNNING; moves to other");
+        assert.equal(begun.detail, "it is RUNNING; moves to other: too far");
         assert.deepEqual(begun.move?.successor, { clusterId: other.id, generation: 2 });
         assert.deepEqual(await again.reportInstances(other.id, [report(id, 2, "FAILED")]), [], "nobody else sees it");
         assert.deepEqual(await again.reportInstances(other.id, [report(id, 1, "DEAD")]), []);
@@ -175,7 +175,7 @@ for (const [name, open] of Object.entries(IMPLEMENTATIONS)) {
         assert.equal((await only(again)).move?.successor?.report?.status, "FAILED");
         const step = { id, reason: "FAILED there", clusterId: other.id, note: "not moved to other" };
         await again.moveInstances([{ ...step, do: "abandon" }], NOW + 6);
-        assert.equal((await only(again)).detail, "it is RUNNING; not moved to other");
+        assert.equal((await only(again)).detail, "it is RUNNING; not moved to other: FAILED there");
         await again.moveInstances([{ ...step, do: "prepare", note: "moves to other" }], NOW + 7);
         assert.equal((await only(again)).move?.successor?.generation, 3, "no generation is given twice");
         await again.reportInstances(other.id, [report(id, 3, "RUNNING")]);
@@ -185,7 +185,7 @@ for (const [name, open] of Object.entries(IMPLEMENTATIONS)) {
         again = reopen();
         const over = await only(again);
         assert.deepEqual([over.clusterId, over.generation, over.status], [other.id, 3, "RUNNING"]);
-        assert.equal(over.detail, "it is RUNNING; moved from edge");
+        assert.equal(over.detail, "it is RUNNING; moved from edge: FAILED there");
         const { clusterId, generation, report: last } = over.move!.predecessor!;
         assert.deepEqual([clusterId, generation, last?.status], [cluster.id, 1, "RUNNING"]);
         assert.deepEqual(await again.reportInstances(cluster.id, [report(id, 1, "DEAD")]), []);

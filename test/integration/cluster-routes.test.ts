@@ -346,3 +346,44 @@ test("a worker that claims a place which is not its own gets no traffic, and the
     assert.equal((await it.workersBy()).one!.refused, undefined);
   }
 });
+
+test("of an instance on standby the root says where its traffic goes, be it a worker of ours; in charge, the cluster does", async () => {
+  const { it, one, two } = await twoWorkers();
+  await using _ = it;
+  const wanted = routed({ directWorkers: ["one"] });
+  const { serviceId, applicationId, jobName, instanceId, network } = wanted;
+  const { instanceAddress: address, roundRobin, closest } = network;
+  let generation = 0;
+  const rootSays = (workerId: string, sandbox: string, subnet: string) => {
+    const instances = [{ number: 0, address, live: { sandbox, workerId } }];
+    const workers = [{ id: workerId, address: "192.0.2.9", subnets: [subnet] }];
+    generation += 1;
+    const table = { serviceId, applicationId, jobName, generation, roundRobin, closest, instances, workers };
+    it.root.send({ type: "routes", tables: [table], answers: [], gone: [] });
+  };
+  const far = ["e".repeat(24), "10.20.0.2", "10.20.0.0/26"] as const;
+  const isAt = (sandbox: string) => livesOf(two.tables.get(serviceId))?.[0]?.[1] === sandbox;
+  it.root.answer = () => [serviceId];
+  it.root.want({ ...wanted, standby: true });
+  await goLive(one, wanted, "10.18.0.2");
+  assert.equal(one.desired.get(instanceId)?.standby, true);
+  await eventually("the root is told that it could", () => it.root.instances.get(instanceId)?.live !== undefined);
+  await two.ask(interestIn.name(jobName));
+  await eventually("an answer", () => two.answers.has(interestIn.name(jobName)));
+  assert.equal(two.tables.has(serviceId), false, "what only the root knows is not guessed");
+  rootSays(...far);
+  await eventually("the root's word counts", () => isAt("10.20.0.2"));
+  rootSays(one.id, "10.18.0.2", "10.18.0.0/26");
+  await eventually("also that it is here", () => isAt("10.18.0.2"));
+  rootSays(...far);
+  await eventually("there again", () => isAt("10.20.0.2"));
+  it.root.want(wanted);
+  await eventually("in charge", () => one.desired.get(instanceId)?.standby === undefined);
+  await eventually("its own word counts", () => isAt("10.18.0.2"));
+  it.root.want({ ...wanted, standby: true });
+  await eventually("on standby again", () => isAt("10.20.0.2"));
+  assert.deepEqual(
+    two.tables.get(serviceId)?.workers.map(({ id }) => id),
+    [far[0]],
+  );
+});

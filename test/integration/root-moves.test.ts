@@ -141,7 +141,7 @@ test("what its cluster cannot mend moves to another cluster; it serves all the t
   assert.equal(next.isStandby(web), true);
   assert.equal(old.isStandby(web), false);
   const detail = async () => (await only(it, ids.web)).status_detail;
-  const moves = /; moves to cluster "there" as soon as it runs there: /;
+  const moves = /; moves to cluster "there" as soon as it runs there$/;
   assert.match(await detail(), moves);
   assert.match(await detail(), WHY);
   scene.isBlind = true;
@@ -159,6 +159,7 @@ test("what its cluster cannot mend moves to another cluster; it serves all the t
   next.statuses.set(web, "RUNNING");
   await until("the other cluster is in charge", async () => (await only(it, ids.web)).cluster_name === "there");
   await until("its worker knows", () => next.isStandby(web) === false);
+  await until("all traffic goes there", () => [old, base].every((one) => one.liveOf(ids.web) === next.worker.id));
   assert.ok(old.has(ids.web), "the old one is still there when traffic goes elsewhere");
   await until("the old one knows, too", () => old.isStandby(web) !== false);
   await until("the old one ends", () => !old.has(ids.web));
