@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { FreeAddresses } from "./free-addresses.ts";
+import { rangeFinder } from "./range-finder.ts";
 import { contains, formatAddress, formatSubnet, overlaps, parseAddress, parseSubnet, sizeOf } from "./subnet.ts";
 
 const address = fc.integer({ min: 0, max: 2 ** 32 - 1 });
@@ -71,4 +72,18 @@ test("FreeAddresses gives the address that has been free for longest, and after 
   assert.deepEqual([free.take(), free.take()], [range.base + 4, range.base + 5]);
   free.release(range.base + 4);
   assert.deepEqual([free.take(), free.take(), free.take()], [range.base + 6, range.base + 2, range.base + 4]);
+});
+
+test("an address is found in the same range among many as one by one", () => {
+  const range = fc.tuple(fc.nat({ max: 0xffff }), fc.integer({ min: 18, max: 30 })).map(([number, prefix]) => ({
+    base: 10 * 2 ** 24 + Math.floor(number / 2 ** (32 - prefix)) * 2 ** (32 - prefix),
+    prefix,
+  }));
+  fc.assert(
+    fc.property(fc.array(range, { maxLength: 20 }), fc.integer({ min: -5, max: 0x1_0005 }), (ranges, offset) => {
+      const address = 10 * 2 ** 24 + offset;
+      const [widest] = ranges.filter((one) => contains(one, address)).sort((one, other) => one.prefix - other.prefix);
+      assert.deepEqual(rangeFinder(ranges)(address), widest);
+    }),
+  );
 });

@@ -4,6 +4,8 @@ import { FORMATS } from "./output-format.ts";
 
 export const CONTAINERD_SOCKET = "/run/containerd/containerd.sock";
 export const STATE_DIR = "/var/lib/oakestra";
+export const LOCAL_CLUSTER = "http://127.0.0.1:10100";
+export const OPERATOR_TOKEN_FILE = `${STATE_DIR}/cluster/operator-token`;
 
 /** Of a command that asks the root and shows what it answers. */
 export function client(command: Command): Command {

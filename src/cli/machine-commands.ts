@@ -1,6 +1,6 @@
 /** Commands about machines: clusters, workers, and the images of this one. */
 import type { Command } from "commander";
-import { CONTAINERD_SOCKET, client, output, STATE_DIR } from "./command-options.ts";
+import { CONTAINERD_SOCKET, client, LOCAL_CLUSTER, OPERATOR_TOKEN_FILE, output } from "./command-options.ts";
 import type { Edge } from "./edge.ts";
 
 const clusters = () => import("./commands/clusters.ts");
@@ -58,12 +58,8 @@ export function addImageCommands(program: Command, edge: Edge): void {
 
 function operator(command: Command): Command {
   return output(command)
-    .option("--cluster <url>", "join URL of the cluster", "http://127.0.0.1:10100")
-    .option(
-      "--operator-token-file <file>",
-      "the cluster's operator token; or OAK_OPERATOR_TOKEN",
-      `${STATE_DIR}/cluster/operator-token`,
-    );
+    .option("--cluster <url>", "join URL of the cluster", LOCAL_CLUSTER)
+    .option("--operator-token-file <file>", "the cluster's operator token; or OAK_OPERATOR_TOKEN", OPERATOR_TOKEN_FILE);
 }
 
 function local(command: Command): Command {

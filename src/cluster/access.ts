@@ -6,9 +6,11 @@ const WRITES: Readonly<Record<WorkerTopic["kind"], { readonly retain: boolean } 
   presence: { retain: true },
   logData: { retain: false },
   interest: { retain: false },
+  checked: { retain: false },
   desired: undefined,
   manifest: undefined,
   logRequest: undefined,
+  check: undefined,
   measure: undefined,
   network: undefined,
   routes: undefined,
@@ -28,8 +30,8 @@ export function publishRefusal(
 }
 
 export function maySubscribe(workerId: string, filter: string): boolean {
-  const { desiredOf, manifest, logRequest, measure, network, routes } = topics;
-  const own: readonly string[] = [desiredOf, manifest, logRequest, measure, network, routes].map((topic) =>
+  const { desiredOf, manifest, logRequest, measure, network, routes, check } = topics;
+  const own: readonly string[] = [desiredOf, manifest, logRequest, measure, network, routes, check].map((topic) =>
     topic(workerId),
   );
   if (own.includes(filter)) return true;

@@ -13,12 +13,15 @@ const instance = `${own}-0`;
 test("a worker writes about itself only, not retained but for its presence, and not at QoS 2", () => {
   const may = (topic: string, qos = 1, retain = false) => publishRefusal(own, { topic, qos, retain }) === undefined;
   assert.ok(may(topics.report(own)) && may(topics.logData(own), 0) && may(topics.presence(own), 1, true));
+  assert.ok(may(topics.checked(own)) && !may(topics.checked(own), 1, true));
   for (const topic of [
     topics.report(other),
     topics.presence(other),
     topics.manifest(own),
     topics.desired(own, instance),
     topics.logRequest(own),
+    topics.check(own),
+    topics.checked(other),
     `workers/${own}/else`,
     "$SYS/broker",
     "",
@@ -33,6 +36,7 @@ test("a worker reads only what is meant for it", () => {
     topics.desired(own, instance),
     topics.manifest(own),
     topics.logRequest(own),
+    topics.check(own),
   ])
     assert.ok(maySubscribe(own, filter), filter);
   for (const filter of [
@@ -44,6 +48,8 @@ test("a worker reads only what is meant for it", () => {
     topics.desiredOf(other),
     topics.manifest(other),
     topics.report(own),
+    topics.check(other),
+    topics.checked(own),
     "$SYS/#",
   ])
     assert.ok(!maySubscribe(own, filter), filter);

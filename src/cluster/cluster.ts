@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { parseSubnet } from "../addressing/subnet.ts";
 import { readFileIfAny } from "../base/atomic-file.ts";
+import { Attention } from "../base/attention.ts";
 import { type Clock, pause } from "../base/clock.ts";
 import { AppError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -11,6 +12,7 @@ import { runTogether } from "../base/task-group.ts";
 import { History } from "../hierarchy/history.ts";
 import { saveHistory } from "../hierarchy/history-saver.ts";
 import { LogData, topics, type WorkerTopic } from "../protocol/mqtt.ts";
+import { CheckAnswer } from "../protocol/net-check.ts";
 import { Interest } from "../protocol/route.ts";
 import { HttpServer } from "../transport/http-server.ts";
 import { PlacementVoter } from "../transport/placement-voter.ts";
@@ -23,6 +25,7 @@ import { type JoinApiOptions, joinApi, MAX_JOIN_BODY_BYTES } from "./join-api.ts
 import { LogRelay } from "./log-relay.ts";
 import { Measuring } from "./measuring.ts";
 import type { Worker } from "./model.ts";
+import { NetChecks } from "./net-checks.ts";
 import { createOverlay, type Overlay } from "./overlay.ts";
 import { PlacementLoop } from "./placement.ts";
 import type { ClusterSettings } from "./settings.ts";
@@ -89,7 +92,7 @@ async function runCluster(
   const key = await ownSecret(join(stateDir, "key"));
   const operator = await ownSecret(join(stateDir, "operator-token"));
   const store = new ClusterStore(join(stateDir, "cluster.db"));
-  const { state, broker, desired, overlay, placement, uplink, history, voter, api, admission } = assemble(
+  const { state, broker, desired, overlay, placement, uplink, history, voter, api, admission, attention } = assemble(
     settings,
     deps,
     {
@@ -113,6 +116,7 @@ async function runCluster(
     onStarted({ joinPort, mqttPort, admission });
     await runTogether(
       {
+        attention: (stop) => attention.run(stop),
         placement: (stop) => placement.run(stop),
         routes: (stop) => overlay.routes.run(stop),
         uplink: (stop) => uplink.run(stop),
@@ -156,13 +160,15 @@ function assemble(
     port: settings.mqttPort,
     keyDigestOf: (id) => state.worker(id)?.keyDigest,
     onMessage: (topic, payload) => receive(topic, payload),
-    onPing: (id) => workers.alive(id),
+    onHeard: (id) => workers.alive(id),
+    clock,
     log,
   });
   const disconnect = (id: string) => broker.disconnect(id);
+  const attention = new Attention(clock);
   const workers: Workers = new Workers({
     state,
-    clock,
+    clock: attention,
     log,
     onChanged: () => placement.trigger(),
     onMoved: (id) => {
@@ -184,6 +190,10 @@ function assemble(
     workerOf: (instanceId) => view.reachableWorkerOf(instanceId),
     request: (id, request) => broker.send(topics.logRequest(id), JSON.stringify(request)),
     send: (message) => uplink.sendLog(message),
+  });
+  const checks = new NetChecks({
+    ...{ clusterName: name, workers: () => view.workerDocuments(), clock },
+    request: (id, question) => broker.send(topics.check(id), JSON.stringify(question)),
   });
   const uplink: Uplink = new Uplink({
     rootUrl,
@@ -228,7 +238,7 @@ function assemble(
     isBelieved: (id, live) => overlay.lieIn(id, live) === undefined,
     isAutonomous: () => !uplink.isConnected,
     onLiveness: (id, isActive) => {
-      if (!isActive) logs.workerGone(id);
+      if (!isActive) forgetQuestions(id);
       uplink.membershipChanged();
     },
     onTrust: (id) => overlay.trustChanged(id),
@@ -241,17 +251,24 @@ function assemble(
     ...{ resyncMs: RESYNC_MS, maxShare: PLACEMENT_SHARE },
   });
   const admission = new Admission({ state, store, clusterName: name, log, clock });
+  const forgetQuestions = (id: string) => {
+    logs.workerGone(id);
+    checks.workerGone(id);
+  };
   const receive = (topic: WorkerTopic, payload: Buffer) => {
     const { kind, workerId } = topic;
     if (kind === "logData") {
       const part = workers.read(workerId, LogData, payload);
       if (part) logs.data(workerId, part);
+    } else if (kind === "checked") {
+      const answer = workers.read(workerId, CheckAnswer, payload);
+      if (answer) checks.receive(workerId, answer);
     } else if (kind === "interest") {
       const interest = workers.read(workerId, Interest, payload);
       if (interest) overlay.routes.interest(workerId, interest);
     } else {
-      // Its connection has begun or ended, and a worker drops its streams with each: their readers would wait for ever.
-      if (kind === "presence") logs.workerGone(workerId);
+      // Its connection has begun or ended, and a worker drops what it was asked with each: who reads would wait for ever.
+      if (kind === "presence") forgetQuestions(workerId);
       workers.receive(topic, payload);
     }
   };
@@ -263,16 +280,17 @@ function assemble(
     measuring.forget(id);
     overlay.routes.leave(id);
     disconnect(id);
-    logs.workerGone(id);
+    forgetQuestions(id);
     placement.trigger();
     log.info({ workerId: id }, "worker removed");
   };
   const api = (served: Pick<JoinApiOptions, "operatorToken" | "mqttPort">) =>
     joinApi({
       ...{ ...served, admission, clusterName: name, workers: () => view.workerDocuments(), removeWorker, clock },
+      checkRoutes: (withinMs, signal) => checks.check(withinMs, signal),
       rootLink: () => ({ root: rootUrl, connected: uplink.isConnected, problem: uplink.problem }),
     });
-  return { state, broker, desired, overlay, placement, uplink, history, voter, admission, api };
+  return { state, broker, desired, overlay, placement, uplink, history, voter, admission, api, attention };
 }
 
 /** What cannot be written now is kept and written later: the workers would tell it again, too. */

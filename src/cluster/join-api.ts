@@ -2,6 +2,8 @@
 import type { Clock } from "../base/clock.ts";
 import { AppError } from "../base/errors.ts";
 import { secretDigest } from "../base/random.ts";
+import { describeProblems, validate } from "../base/validation.ts";
+import { type ClusterCheck, ClusterCheckRequest } from "../protocol/net-check.ts";
 import { jsonAnswer } from "../transport/http-answers.ts";
 import type { Fetch, HttpRequest, HttpResponse } from "../transport/http-message.ts";
 import { Router } from "../transport/http-router.ts";
@@ -17,6 +19,8 @@ export interface JoinApiOptions {
   readonly rootLink: () => RootLink;
   /** @throws AppError NOT_FOUND */
   readonly removeWorker: (id: string) => void;
+  /** @throws AppError IN_USE */
+  readonly checkRoutes: (withinMs: number, signal: AbortSignal) => Promise<ClusterCheck>;
   readonly clock: Clock;
 }
 
@@ -59,7 +63,8 @@ export function joinApi(options: JoinApiOptions): Fetch {
   };
 }
 
-function routes({ admission, clusterName, mqttPort, workers, rootLink, removeWorker }: JoinApiOptions): Route[] {
+function routes(options: JoinApiOptions): Route[] {
+  const { admission, clusterName, mqttPort, workers, rootLink, removeWorker, checkRoutes } = options;
   return [
     { method: "GET", path: "/status", isOpen: true, answer: async () => ({ status: "ok", role: "cluster" }) },
     {
@@ -94,6 +99,15 @@ function routes({ admission, clusterName, mqttPort, workers, rootLink, removeWor
     },
     {
       method: "POST",
+      path: "/api/net-check",
+      isOpen: false,
+      answer: async (request) => {
+        const { within_s } = checkRequest((await request.text()) || "{}");
+        return await checkRoutes(within_s * 1000, request.signal);
+      },
+    },
+    {
+      method: "POST",
       path: "/api/join-token",
       isOpen: false,
       answer: async () => {
@@ -110,6 +124,14 @@ function parse(text: string): unknown {
   } catch (cause) {
     throw new AppError("INVALID_JSON", "The body is not JSON", { cause });
   }
+}
+
+/** @throws AppError INVALID_JSON | INVALID_BODY */
+function checkRequest(text: string): ClusterCheckRequest {
+  const checked = validate(ClusterCheckRequest, parse(text));
+  if (checked.ok) return checked.value;
+  const { problems } = checked;
+  throw new AppError("INVALID_BODY", describeProblems(problems), { details: { problems } });
 }
 
 function checkOperator({ headers }: HttpRequest, digest: string): void {

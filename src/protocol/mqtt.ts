@@ -7,10 +7,12 @@
  * | workers/<id>/routes             | cluster | 1 | no       | RouteUpdate, in parts |
  * | workers/<id>/measure            | cluster | 1 | yes      | Measure          |
  * | workers/<id>/logs/request       | cluster | 0 | no       | LogRequest       |
+ * | workers/<id>/check              | cluster | 0 | no       | CheckQuestion (`net-check.ts`) |
  * | workers/<id>/report             | worker  | 1 | no       | WorkerReport     |
  * | workers/<id>/presence           | worker  | 1 | yes, also as last will | Presence |
  * | workers/<id>/interest           | worker  | 1 | no       | Interest, in parts; full at connect |
  * | workers/<id>/logs/data          | worker  | 0 | no       | LogData          |
+ * | workers/<id>/checked            | worker  | 1 | no       | CheckAnswer      |
  */
 import * as z from "zod/mini";
 import { Landmark, WorkerInfo } from "./capacity.ts";
@@ -31,15 +33,26 @@ export const topics = {
   interest: (worker: string) => `workers/${worker}/interest`,
   presence: (worker: string) => `workers/${worker}/presence`,
   logData: (worker: string) => `workers/${worker}/logs/data`,
+  check: (worker: string) => `workers/${worker}/check`,
+  checked: (worker: string) => `workers/${worker}/checked`,
 } as const;
 
 export type WorkerTopic =
   | { readonly kind: "desired"; readonly workerId: string; readonly instanceId: string }
   | { readonly kind: PlainKind | "logRequest" | "logData"; readonly workerId: string };
-type PlainKind = "manifest" | "measure" | "network" | "routes" | "interest" | "report" | "presence";
+type PlainKind =
+  | "manifest"
+  | "measure"
+  | "network"
+  | "routes"
+  | "check"
+  | "interest"
+  | "report"
+  | "presence"
+  | "checked";
 
 const TOPIC =
-  /^workers\/([0-9a-f]{24})\/(?:(manifest|measure|network|routes|interest|report|presence)|desired\/([0-9a-f]{24}-\d{1,9})|logs\/(request|data))$/;
+  /^workers\/([0-9a-f]{24})\/(?:(manifest|measure|network|routes|check|interest|report|presence|checked)|desired\/([0-9a-f]{24}-\d{1,9})|logs\/(request|data))$/;
 
 export function parseTopic(topic: string): WorkerTopic | undefined {
   const match = TOPIC.exec(topic);

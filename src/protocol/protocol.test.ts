@@ -163,7 +163,7 @@ test("topics parse back to what they were built from, and foreign ones do not pa
     workerId: worker,
     instanceId: instance,
   });
-  for (const kind of ["manifest", "report", "presence"] as const)
+  for (const kind of ["manifest", "report", "presence", "check", "checked"] as const)
     assert.deepEqual(parseTopic(topics[kind](worker)), { kind, workerId: worker });
   assert.equal(parseTopic(topics.logData(worker))?.kind, "logData");
   for (const topic of ["", "workers/x/report", `workers/${worker}/report/x`, "$SYS/a", `workers/${worker}/desired/+`])

@@ -119,6 +119,19 @@ test("wrong credentials end the client with MQTT_UNAUTHORIZED", async () => {
   await assert.rejects(startClient(it.port, { password: "wrong" }).ended, { code: "MQTT_UNAUTHORIZED" });
 });
 
+test("a broker may refuse an optional subscription, of which older ones know nothing, but no other", async () => {
+  await using it = await startBroker();
+  it.broker.authorizeSubscribe = (_client, subscription, done) =>
+    done(null, subscription.topic === "new" ? null : subscription);
+  const old = { topic: "in/#", qos: 1 } as const;
+  const willing = startClient(it.port, { subscriptions: [old, { topic: "new", qos: 0, isOptional: true }] });
+  await eventually(() => willing.client.isConnected);
+  willing.stop();
+  await willing.ended;
+  const strict = startClient(it.port, { subscriptions: [old, { topic: "new", qos: 0 }], maxFailures: 1 });
+  await assert.rejects(strict.ended, { code: "MQTT_SUBSCRIPTION_REFUSED", message: /to new$/ });
+});
+
 test("a client that may fail so often ends with the last failure", async () => {
   const closed = createServer();
   await new Promise<void>((resolve) => closed.listen(0, "127.0.0.1", resolve));

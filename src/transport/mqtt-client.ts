@@ -31,7 +31,12 @@ export interface MqttClientOptions {
   readonly will?: MqttMessage;
   /** Published by us before a clean end. */
   readonly farewell?: MqttMessage;
-  readonly subscriptions: readonly { readonly topic: string; readonly qos: 0 | 1 }[];
+  readonly subscriptions: readonly {
+    readonly topic: string;
+    readonly qos: 0 | 1;
+    /** A broker of an older version, which refuses it, will do as well. */
+    readonly isOptional?: true;
+  }[];
   /** Called in order of arrival; must not throw. */
   readonly onMessage: (topic: string, payload: Buffer, retained: boolean) => void;
   /** Connected and subscribed; nothing has arrived yet. `signal` aborts when this connection ends. */
@@ -214,7 +219,9 @@ export class MqttClient {
         return;
       }
       case "suback": {
-        const denied = this.#options.subscriptions.filter((_, index) => packet.granted[index] === 128);
+        const denied = this.#options.subscriptions.filter(
+          ({ isOptional }, index) => packet.granted[index] === 128 && !isOptional,
+        );
         const names = denied.map(({ topic }) => topic).join(", ");
         if (denied.length === 0) greeted();
         else fail(new AppError("MQTT_SUBSCRIPTION_REFUSED", `The broker refused the subscription to ${names}`));

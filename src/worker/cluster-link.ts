@@ -18,6 +18,7 @@ import {
   WorkerNetwork,
   type WorkerReport,
 } from "../protocol/mqtt.ts";
+import { type CheckAnswer, CheckQuestion } from "../protocol/net-check.ts";
 import { type Interest, RouteUpdate } from "../protocol/route.ts";
 import { MqttClient, type MqttMessage } from "../transport/mqtt-client.ts";
 import type { Credentials } from "./registration.ts";
@@ -46,6 +47,7 @@ export interface ClusterLinkParts {
     readonly cleared: (instanceId: string) => void;
     readonly manifest: (manifest: Manifest) => void;
     readonly logRequest: (request: LogRequest) => void;
+    readonly check: (question: CheckQuestion) => void;
     readonly measure: (measure: Measure) => void;
     readonly network: (network: WorkerNetwork) => void;
     readonly routes: (update: RouteUpdate) => void;
@@ -89,6 +91,12 @@ export class ClusterLink {
   /** @throws AppError MQTT_OFFLINE */
   async sendLog(part: LogData): Promise<void> {
     await this.#publish((id) => ({ topic: topics.logData(id), payload: JSON.stringify(part), qos: 0, retain: false }));
+  }
+
+  /** Resolves when the broker has it. @throws AppError MQTT_OFFLINE */
+  async sendChecked(answer: CheckAnswer): Promise<void> {
+    const payload = JSON.stringify(answer);
+    await this.#publish((id) => ({ topic: topics.checked(id), payload, qos: 1, retain: false }));
   }
 
   /** Registers and connects, again and again, until `signal` aborts. */
@@ -162,6 +170,7 @@ export class ClusterLink {
         { topic: topics.network(id), qos: 1 },
         { topic: topics.routes(id), qos: 1 },
         { topic: topics.logRequest(id), qos: 0 },
+        { topic: topics.check(id), qos: 0, isOptional: true },
       ],
       onMessage: (topic, payload) => this.#receive(topic, payload),
       onConnected: () => {
@@ -201,6 +210,9 @@ export class ClusterLink {
           break;
         case "logRequest":
           on.logRequest(read(LogRequest, payload));
+          break;
+        case "check":
+          on.check(read(CheckQuestion, payload));
           break;
       }
     } catch (error) {

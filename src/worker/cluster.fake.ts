@@ -3,6 +3,7 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 import { Aedes } from "aedes";
 import type { InstanceReport } from "../protocol/instance.ts";
 import { type DesiredInstance, type LogData, RegisterRequest, topics, WorkerReport } from "../protocol/mqtt.ts";
+import type { CheckAnswer } from "../protocol/net-check.ts";
 import { Interest, type InterestKey, interestIn, type RouteUpdate, type ServiceRoute } from "../protocol/route.ts";
 
 export const WORKER_ID = "aaaaaaaaaaaaaaaaaaaaaaaa";
@@ -14,6 +15,7 @@ export class FakeCluster {
   readonly removed: string[] = [];
   readonly reports: WorkerReport[] = [];
   readonly logs: LogData[] = [];
+  readonly checked: CheckAnswer[] = [];
   readonly registrations: RegisterRequest[] = [];
   readonly interests: Interest[] = [];
   /** Every service that there is; interests are answered from it as long as `answers` is true. */
@@ -154,6 +156,7 @@ export class FakeCluster {
   #heard(topic: string, payload: string): void {
     if (topic === topics.presence(WORKER_ID)) this.presence = payload;
     if (topic === topics.logData(WORKER_ID)) this.logs.push(JSON.parse(payload));
+    if (topic === topics.checked(WORKER_ID)) this.checked.push(JSON.parse(payload));
     if (topic === topics.interest(WORKER_ID)) this.#answer(Interest.parse(JSON.parse(payload)));
     if (topic !== topics.report(WORKER_ID)) return;
     const report = WorkerReport.parse(JSON.parse(payload));

@@ -4,9 +4,10 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { systemClock } from "../base/clock.ts";
+import { topics } from "../protocol/mqtt.ts";
 import { type InterestKey, interestIn, type ServiceRoute } from "../protocol/route.ts";
 import { desiredInstance, SERVICE } from "./builders.fake.ts";
-import { type FakeCluster, startFakeCluster } from "./cluster.fake.ts";
+import { type FakeCluster, startFakeCluster, WORKER_ID } from "./cluster.fake.ts";
 import { eventually, startMachine } from "./machine.fake.ts";
 import { serviceRoute } from "./routes/builders.fake.ts";
 
@@ -210,4 +211,35 @@ test("the next agent has addresses, routes and identities before the network sta
   assert.deepEqual(atStart, known);
   await systemClock.sleep(300);
   assert.equal(changes, 0, "adopting what runs changes no route");
+});
+
+test("asked by its cluster, a worker measures its routes and tells what came of each", async () => {
+  await using cluster = await startFakeCluster();
+  await using machine = await startMachine();
+  const { instances, workers, ...other } = serviceRoute(7);
+  // A subnet whose first address is this machine's, where nobody takes bodies.
+  const [first, second] = [instances[0]!, instances[1]!];
+  cluster.services.set(other.serviceId, {
+    ...other,
+    workers: [{ ...workers[0]!, subnets: ["127.79.0.0/26"] }],
+    instances: [
+      { ...first, live: { ...first.live!, sandbox: "127.79.0.2" } },
+      { number: second.number, address: second.address },
+    ],
+  });
+  await using worker = machine.start(cluster.url);
+  await worker.ready;
+  await eventually(() => machine.network.started && machine.network.settings !== undefined, "the network");
+  machine.network.miss(other.roundRobin);
+  const routed = () => machine.network.routes.services[0]?.instances.some(({ sandbox }) => sandbox !== undefined);
+  await eventually(() => routed() === true, "a route to the other worker");
+  await cluster.publish(topics.check(WORKER_ID), '{"question":"q","withinMs":60000}', false);
+  await eventually(() => cluster.checked.length === 1, "an answer");
+  const { question, result } = cluster.checked[0]!;
+  assert.ok(question === "q" && result.outcome === "checked", JSON.stringify(result));
+  const [route] = result.routes;
+  const name = (number: number) => ({ job_name: other.jobName, number });
+  assert.deepEqual([route?.worker_id, route?.path, route?.instances], ["w1", "vxlan", [name(0)]]);
+  assert.match(route?.error ?? "", /ECONNREFUSED/);
+  assert.deepEqual(result.refused, [name(1)]);
 });

@@ -253,6 +253,9 @@ test("a refused worker says why and goes on trying; broken messages are dropped"
   await cluster.want(web);
   await eventually(() => cluster.instances.get(id)?.status === "FAILED", "host ports without a network");
   assert.match(cluster.instances.get(id)!.detail, /network of this worker is off/);
+  await cluster.publish(topics.check(WORKER_ID), '{"question":"q","withinMs":5000}', false);
+  await eventually(() => cluster.checked.length === 1, "no routes to check");
+  assert.deepEqual(cluster.checked[0], { question: "q", result: { outcome: "off" } });
   const file = join(machine.stateDir, "desired.json");
   await eventually(() => existsSync(file), "the desired set on disk");
   assert.equal(JSON.parse(await readFile(file, "utf8")).revision, 1);

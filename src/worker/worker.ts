@@ -11,6 +11,7 @@
  * - targets: round-trip times to the hosts of users (`target-meter.ts`)
  * - usage: figures of the instances, and log rotation
  * - log streams: logs on request
+ * - check answers: round-trip times and bodies over all routes, when the cluster asks
  * Ending them leaves instances running: the next worker adopts them.
  */
 import { join } from "node:path";
@@ -25,6 +26,7 @@ import type { NetDocument } from "../protocol/net-document.ts";
 import type { ContainerRuntime } from "../runtime/container-runtime.ts";
 import { HttpClient } from "../transport/http-client.ts";
 import { MachineLoad, measureMachine, ociArchitecture } from "./capacity.ts";
+import { CheckAnswers } from "./check-answers.ts";
 import { ClusterLink } from "./cluster-link.ts";
 import { ControlSocket } from "./control-socket.ts";
 import { OwnCoordinate } from "./coordinate.ts";
@@ -37,6 +39,7 @@ import { Instances } from "./instances.ts";
 import { LogStreams } from "./log-streams.ts";
 import { InstanceLogs } from "./logs.ts";
 import { NoNetwork } from "./no-network.ts";
+import { checkedRoutes } from "./overlay/checked-routes.ts";
 import { netCheck, netDocument } from "./overlay/net-documents.ts";
 import { liveReports, ownInstances } from "./overlay/own-instances.ts";
 import { WorkerOverlay } from "./overlay/worker-overlay.ts";
@@ -150,6 +153,7 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
       cleared: (instanceId) => desired.cleared(instanceId),
       manifest: (manifest) => takenOver(desired.manifest(manifest)),
       logRequest: (request) => logStreams.request(request),
+      check: (question) => checkAnswers.take(question),
       measure: ({ peers, targets }) => {
         coordinate.setPeers(peers);
         targetMeter.setTargets(targets);
@@ -164,6 +168,7 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
       disconnected: () => {
         desired.disconnected();
         logStreams.closeAll();
+        checkAnswers.drop();
       },
     },
     ...{ log, clock },
@@ -194,6 +199,16 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
     isKnown: (instanceId) => instances.records.has(instanceId),
     send: (part) => link.sendLog(part),
   });
+  const checkAnswers = new CheckAnswers({
+    check:
+      overlay &&
+      (async (withinMs, signal) => {
+        const net = netDocument(overlay);
+        return checkedRoutes(net, await netCheck(overlay, () => clock.monotonic(), { signal, withinMs }));
+      }),
+    send: (answer) => link.sendChecked(answer),
+    log,
+  });
   const clusterState = () => ({ url: http.server.origin, connected: link.isConnected, problem: link.problem });
   const usage = new UsageMeter({ runtime, containers: engine.containers, instances, logs, log, clock });
 
@@ -223,6 +238,7 @@ export function createWorker(settings: WorkerSettings, deps: WorkerDeps): Worker
             targets: (stop) => targetMeter.run(stop),
             usage: (stop) => usage.run(stop),
             "log streams": (stop) => logStreams.run(stop),
+            "check answers": (stop) => checkAnswers.run(stop),
           },
           signal,
         );
@@ -242,7 +258,7 @@ function overlayLoops(
     ...options,
     routes: {
       "GET /net": async () => ({ ...netDocument(overlay), cluster: clusterState(), fast_path: fastPath() }),
-      "POST /net/check": (signal) => netCheck(overlay, () => options.clock.monotonic(), signal),
+      "POST /net/check": (signal) => netCheck(overlay, () => options.clock.monotonic(), { signal }),
     },
   });
   return {

@@ -1,6 +1,7 @@
 /** Packets between machines: two clusters at two sites, a worker each, and services that call each other across. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import type { ClusterCheck } from "../../src/protocol/net-check.ts";
 import type { RouteUpdate, ServiceRoute } from "../../src/protocol/route.ts";
 import { startLab, type TestLab } from "../support/lab.ts";
 import { eventually } from "../support/lab-host.ts";
@@ -78,6 +79,17 @@ test("oak net shows, checks and traces the routes of a worker", async () => {
   const traced = await lab.sh("c2w1", "oak net trace shop.client shop.web");
   assert.match(traced, /through the tunnel/);
   assert.match(traced, new RegExp(`seen to come from ${(await routeOf("c2w1", "client")).instances[0]!.address}`));
+});
+
+test("an operator of a cluster sees the routes of all its workers, measured by them", async () => {
+  const { clusters } = await lab.json<{ clusters: ClusterCheck[] }>(["net", "check", "--all"], "c2");
+  const { cluster, workers } = clusters[0]!;
+  assert.deepEqual([cluster, workers.map(({ hostname }) => hostname)], ["c2", ["c2w1"]]);
+  const [checked] = workers;
+  assert.ok(checked?.outcome === "checked" && checked.routes.length === 1, JSON.stringify(workers));
+  const [route] = checked.routes;
+  assert.deepEqual([route!.path, route!.address, route!.error], ["vxlan", await lab.address("c1w1"), undefined]);
+  assert.ok(route!.body_ms! > 0 && route!.instances.some(({ job_name }) => job_name.includes(".web.")));
 });
 
 test("a service whose only instance has gone is refused everywhere", async () => {

@@ -25,9 +25,10 @@ import {
   WorkerNetwork,
   type WorkerReport,
 } from "../../src/protocol/mqtt.ts";
+import { type CheckAnswer, CheckQuestion } from "../../src/protocol/net-check.ts";
 import { type Interest, type InterestKey, RouteUpdate, type ServiceRoute } from "../../src/protocol/route.ts";
 import { ClusterMessage, PROTOCOL_VERSION, type RootMessage, UPLINK_PATH } from "../../src/protocol/uplink.ts";
-import { HttpClient } from "../../src/transport/http-client.ts";
+import { HttpClient, type HttpRequest } from "../../src/transport/http-client.ts";
 import { MqttClient } from "../../src/transport/mqtt-client.ts";
 
 const MB = 1_048_576;
@@ -222,6 +223,9 @@ export class ScriptedWorker {
   readonly info: WorkerInfo;
   readonly desired = new Map<string, DesiredInstance>();
   readonly logRequests: LogRequest[] = [];
+  readonly questions: CheckQuestion[] = [];
+  /** To a question about its routes; undefined: it does not answer. */
+  checked: CheckAnswer["result"] | undefined;
   network: WorkerNetwork | undefined;
   measure: Measure = { peers: [], targets: [] };
   onMeasure: (measure: Measure) => void = () => {};
@@ -276,6 +280,7 @@ export class ScriptedWorker {
         { topic: topics.measure(this.id), qos: 1 },
         { topic: topics.routes(this.id), qos: 1 },
         { topic: topics.logRequest(this.id), qos: 0 },
+        { topic: topics.check(this.id), qos: 0 },
       ],
       onMessage: (topic, payload) => this.#receive(topic, payload),
       onConnected: () => {
@@ -366,8 +371,16 @@ export class ScriptedWorker {
       if (payload.length === 0) return;
       this.measure = Measure.parse(JSON.parse(payload.toString()));
       this.onMeasure(this.measure);
-    } else if (parsed.kind === "routes") this.#takeRoutes(RouteUpdate.parse(JSON.parse(payload.toString())));
+    } else if (parsed.kind === "check") this.#check(CheckQuestion.parse(JSON.parse(payload.toString())));
+    else if (parsed.kind === "routes") this.#takeRoutes(RouteUpdate.parse(JSON.parse(payload.toString())));
     else this.logRequests.push(LogRequest.parse(JSON.parse(payload.toString())));
+  }
+
+  #check(question: CheckQuestion): void {
+    this.questions.push(question);
+    if (!this.checked) return;
+    const answer: CheckAnswer = { question: question.question, result: this.checked };
+    this.publish(topics.checked(this.id), JSON.stringify(answer)).catch(() => {});
   }
 
   #takeRoutes(update: RouteUpdate): void {
@@ -440,9 +453,9 @@ export class TestCluster {
   }
 
   /** As the operator of the cluster. */
-  async operate(method: string, path: string): Promise<{ status: number; body: unknown }> {
+  async operate(method: string, path: string, request: HttpRequest = {}): Promise<{ status: number; body: unknown }> {
     const token = readFileSync(join(this.stateDir, "operator-token"), "utf8").trim();
-    return new HttpClient(`http://127.0.0.1:${this.joinPort}`).send(method, path, { token });
+    return new HttpClient(`http://127.0.0.1:${this.joinPort}`).send(method, path, { ...request, token });
   }
 
   async workersBy(): Promise<

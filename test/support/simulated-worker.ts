@@ -64,6 +64,7 @@ export class SimulatedWorker {
         },
         disconnected: () => this.#desired.disconnected(),
         logRequest: () => {},
+        check: () => {},
         measure: () => {},
         routes: () => {},
       },

@@ -156,11 +156,11 @@ function findService({ services }: NetDocument, name: string): NetService {
 }
 
 /** `shop.web` of `shop.prod.web.prod`. */
-function shortName(service: NetService): string {
+export function shortName(service: Pick<NetService, "job_name">): string {
   return namesOf(service)[1]!;
 }
 
-function namesOf({ job_name }: NetService): string[] {
+function namesOf({ job_name }: Pick<NetService, "job_name">): string[] {
   const [app = "", appNamespace = "", name = "", namespace = ""] = job_name.split(".");
   return serviceNames({ app, appNamespace, name, namespace });
 }

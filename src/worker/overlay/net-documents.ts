@@ -32,13 +32,24 @@ export function netDocument(overlay: WorkerOverlay): NetDocument {
   };
 }
 
-/** A body to each other worker, one after the other. @param now monotonic ms */
-export async function netCheck(overlay: WorkerOverlay, now: () => number, signal: AbortSignal): Promise<NetCheck> {
+/** A body to each other worker, one after the other. @param now monotonic ms @param withinMs who has no turn by then gets none */
+export async function netCheck(
+  overlay: WorkerOverlay,
+  now: () => number,
+  { signal, withinMs = Number.POSITIVE_INFINITY }: { readonly signal: AbortSignal; readonly withinMs?: number },
+): Promise<NetCheck> {
   const checks: NetCheck["checks"] = [];
+  const until = now() + withinMs;
   for (const { id, subnets } of overlay.kernel.applied.peers) {
     const [subnet] = subnets;
     if (subnet === undefined) continue;
-    const result = await sendBody(gatewayOf(subnet), now, signal);
+    const leftMs = Math.floor(until - now());
+    if (leftMs <= 0) {
+      const error = `not tried: the ${withinMs / 1000} s for all routes of this worker were over`;
+      checks.push({ worker_id: id, bytes: CHECK_BYTES, error });
+      continue;
+    }
+    const result = await sendBody(gatewayOf(subnet), now, { signal, withinMs: leftMs });
     checks.push({
       ...{ worker_id: id, bytes: CHECK_BYTES },
       ...(result.connectMs === undefined ? {} : { connect_ms: round(result.connectMs) }),

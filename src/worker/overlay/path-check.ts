@@ -71,9 +71,14 @@ export type BodyResult =
   | { readonly connectMs: number; readonly bodyMs: number }
   | { readonly connectMs?: number; readonly error: string };
 
-/** Never rejects, unless `signal` aborts. @param now monotonic ms */
-export async function sendBody(address: string, now: () => number, signal: AbortSignal): Promise<BodyResult> {
-  const limit = deadline(LIMIT_MS, signal);
+/** Never rejects, unless `signal` aborts. @param now monotonic ms @param withinMs at most the ten seconds that a body may take */
+export async function sendBody(
+  address: string,
+  now: () => number,
+  { signal, withinMs = LIMIT_MS }: { readonly signal: AbortSignal; readonly withinMs?: number },
+): Promise<BodyResult> {
+  const limitMs = Math.min(withinMs, LIMIT_MS);
+  const limit = deadline(limitMs, signal);
   const began = now();
   let connectMs: number | undefined;
   try {
@@ -85,8 +90,10 @@ export async function sendBody(address: string, now: () => number, signal: Abort
     return { connectMs: connectMs ?? 0, bodyMs: now() - began - (connectMs ?? 0) };
   } catch (error) {
     signal.throwIfAborted();
-    const reason = limit.aborted ? `not done within ${LIMIT_MS / 1000} s` : describeError(error);
-    return { ...(connectMs === undefined ? {} : { connectMs }), error: reason };
+    const seconds = `within ${Math.ceil(limitMs / 1000)} s`;
+    if (connectMs === undefined) return { error: limit.aborted ? `no connection ${seconds}` : describeError(error) };
+    // Small packets pass: large ones may be lost for their size.
+    return { connectMs, error: limit.aborted ? `connected, but no 1 MB through ${seconds}` : describeError(error) };
   }
 }
 
