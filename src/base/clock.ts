@@ -26,6 +26,9 @@ export const systemClock: Clock = {
     }),
 };
 
+/** Nanoseconds of the kernel's CLOCK_MONOTONIC: the same for it and for every process. */
+export const kernelTime = (): bigint => process.hrtime.bigint();
+
 /**
  * The clock as it was when this was called, going on without jumps: for what one process both stamps and checks, and what a
  * clock that is set must not end.
@@ -45,6 +48,11 @@ export function deadline(timeoutMs: number, signal?: AbortSignal): AbortSignal {
 export function startTimer(ms: number, onEnd: () => void): () => void {
   const timer = setTimeout(onEnd, ms);
   return () => clearTimeout(timer);
+}
+
+/** Calls `work` in the next turn of the event loop, after all that has come in by then. */
+export function inNextTurn(work: () => void): void {
+  setImmediate(work);
 }
 
 /** Waits `ms`, or less when the signal aborts; never rejects. For loops that look at the signal themselves. */

@@ -67,18 +67,19 @@ export function parseConnection(answer: Buffer): Connection | undefined {
   const original = parseTuple(found.get(CTA.original));
   const reply = parseTuple(found.get(CTA.reply));
   if (!original || !reply) return undefined;
-  const status = found.get(CTA.status)?.readUInt32BE() ?? 0;
+  const status = wordOf(found.get(CTA.status)) ?? 0;
   const { protocol } = original;
   const tcp = attributes(attributes(found.get(CTA.protocolInfo)).get(TCP_INFO)).get(TCP_STATE)?.[0];
   const isAlive = (status & STATUS.confirmed) !== 0 && (status & STATUS.dying) === 0;
   // What a helper reads must pass it.
   const isPlain = (status & (STATUS.helper | STATUS.sequenceAdjust)) === 0;
-  const isOpen = protocol === TCP ? tcp === STATE_ESTABLISHED && (status & STATUS.seenReply) !== 0 : protocol === UDP;
+  const hasAnswered = (status & STATUS.seenReply) !== 0;
+  const isOpen = hasAnswered && (protocol === UDP || (protocol === TCP && tcp === STATE_ESTABLISHED));
   return {
     protocol,
     original: original.tuple,
     reply: reply.tuple,
-    mark: found.get(CTA.mark)?.readUInt32BE() ?? 0,
+    mark: wordOf(found.get(CTA.mark)) ?? 0,
     isEstablished: isAlive && isPlain && isOpen,
   };
 }
@@ -87,19 +88,23 @@ function parseTuple(content: Buffer | undefined): { readonly protocol: number; r
   const parts = attributes(content);
   const addresses = attributes(parts.get(TUPLE.addresses));
   const ports = attributes(parts.get(TUPLE.protocol));
-  const [source, destination] = [addresses.get(ADDRESS.source), addresses.get(ADDRESS.destination)];
-  const [sourcePort, destinationPort] = [ports.get(PROTOCOL.sourcePort), ports.get(PROTOCOL.destinationPort)];
+  const [source, destination] = [wordOf(addresses.get(ADDRESS.source)), wordOf(addresses.get(ADDRESS.destination))];
+  const [sourcePort, destinationPort] = [
+    portOf(ports.get(PROTOCOL.sourcePort)),
+    portOf(ports.get(PROTOCOL.destinationPort)),
+  ];
   const protocol = ports.get(PROTOCOL.number)?.[0];
-  if (protocol === undefined || !source || !destination || !sourcePort || !destinationPort) return undefined;
-  return {
-    protocol,
-    tuple: {
-      source: source.readUInt32BE(),
-      destination: destination.readUInt32BE(),
-      sourcePort: sourcePort.readUInt16BE(),
-      destinationPort: destinationPort.readUInt16BE(),
-    },
-  };
+  if (protocol === undefined || source === undefined || destination === undefined) return undefined;
+  if (sourcePort === undefined || destinationPort === undefined) return undefined;
+  return { protocol, tuple: { source, destination, sourcePort, destinationPort } };
+}
+
+function wordOf(content: Buffer | undefined): number | undefined {
+  return content && content.length >= 4 ? content.readUInt32BE() : undefined;
+}
+
+function portOf(content: Buffer | undefined): number | undefined {
+  return content && content.length >= 2 ? content.readUInt16BE() : undefined;
 }
 
 function tupleAttribute(type: number, protocol: number, tuple: Tuple): Buffer {

@@ -2,7 +2,7 @@
  * Deletes entries of the connection table by one netlink message: 0.3 ms, where a spawned `conntrack` reads the whole table (16 to
  * 80 ms). Needs a kernel that takes a filter with the deletion; others refuse the message.
  */
-import { attribute, errorOf, NESTED, openNetfilterSocket } from "./netlink.ts";
+import { attribute, errorOf, NESTED, openNetlinkSocket } from "./netlink.ts";
 
 const AF_INET = 2;
 /** Subsystem ctnetlink, message "delete". */
@@ -20,7 +20,7 @@ type Direction = keyof typeof CTA_TUPLE;
 
 /** Those to the address (the replies come from there), and those from it. False when this machine cannot. */
 export async function deleteConnections(address: number): Promise<boolean> {
-  const socket = await openNetfilterSocket();
+  const socket = await openNetlinkSocket("netfilter");
   if (!socket) return false;
   try {
     return (["reply", "original"] as const).every((direction) => {

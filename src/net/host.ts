@@ -110,6 +110,13 @@ export async function readUnderlay(): Promise<Underlay> {
   return { links, neighbours };
 }
 
+/** IPsec or the like: what the host says of its own packets must see each of them. */
+export async function hasOutgoingPolicies(): Promise<boolean> {
+  // A kernel without them has none.
+  const text = await exec("ip", ["xfrm", "policy", "count"]).catch(() => "");
+  return Number(/OUT\s+(\d+)/.exec(text)?.[1] ?? 0) > 0;
+}
+
 function isOurs(link: string): boolean {
   return [GATEWAY_LINK, VXLAN_LINK, TUN_LINK].includes(link) || addressOfLink(link) !== undefined;
 }

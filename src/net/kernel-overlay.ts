@@ -1,13 +1,11 @@
 /** Keeps the overlay in the kernel as plan and routes say, and repairs it when another program changed it. */
 import { formatAddress, parseAddress, type Subnet } from "../addressing/subnet.ts";
 import { type Clock, pause } from "../base/clock.ts";
-import { describeError } from "../base/errors.ts";
 import { KeyedQueue } from "../base/keyed-queue.ts";
 import type { Logger } from "../base/log.ts";
 import type { Found } from "./bring-up.ts";
 import { foreignRoutes, type HostRoute, withoutClashes } from "./clash.ts";
-import { flowTable } from "./compile.ts";
-import { FastPath } from "./fast-path/fast-path.ts";
+import { OptionalFastPath } from "./fast-path/optional-fast-path.ts";
 import { readHostNetwork, readUnderlay } from "./host.ts";
 import { compileIpState } from "./ip-state.ts";
 import { IpTable } from "./ip-table.ts";
@@ -19,7 +17,6 @@ import { ensureLinks, loosenSourceCheck } from "./overlay-links.ts";
 import { assertNoClash, clashingRanges, frameOf, type OverlayPlan, subnetsInUse } from "./overlay-plan.ts";
 import { linkTo, PeerBook, SETTLE_MS } from "./peer-book.ts";
 import { pokeNeighbours } from "./poke.ts";
-import { formatRanges } from "./ranges.ts";
 import { TableGuard } from "./table-guard.ts";
 
 const CHECK_MS = 30_000;
@@ -38,6 +35,7 @@ export interface KernelOverlayOptions {
 }
 
 interface Opened {
+  readonly nft: Nft;
   readonly ipTable: IpTable;
   readonly stopping: AbortController;
   readonly loops: Promise<unknown>;
@@ -49,8 +47,7 @@ export class KernelOverlay {
   readonly #book = new PeerBook();
   readonly #miss: MissPath;
   readonly #guard: TableGuard;
-  readonly #fastPath: FastPath;
-  #fastPathState: FastPathState = { on: false, reason: "not started" };
+  readonly #fastPath: OptionalFastPath;
   #plan: OverlayPlan;
   #peers: readonly Peer[] = [];
   /** Subnets that were ours; those without a sandbox do not count. */
@@ -73,7 +70,7 @@ export class KernelOverlay {
       log: options.log,
     });
     const { log, clock, table } = options;
-    this.#fastPath = new FastPath({ clock });
+    this.#fastPath = new OptionalFastPath({ isWanted: options.fastPath, log });
     this.#guard = new TableGuard({ repair: () => table.replace(), log, clock });
   }
 
@@ -102,7 +99,8 @@ export class KernelOverlay {
     const ipTable = new IpTable(desired);
     await this.#guard.open(nft);
     try {
-      await this.#openFastPath(nft);
+      await this.#fastPath.check(nft, table);
+      await this.#applyFrame();
       await table.open(nft);
       await ipTable.check();
     } catch (error) {
@@ -111,9 +109,9 @@ export class KernelOverlay {
       throw error;
     }
     await this.#openMissPath();
-    this.#follow();
+    this.follow();
     const loops = Promise.all([this.#watch(stopping.signal), this.#guard.run(stopping.signal)]);
-    this.#opened = { ipTable, stopping, loops };
+    this.#opened = { nft, ipTable, stopping, loops };
     this.#settlePeers();
   }
 
@@ -128,8 +126,8 @@ export class KernelOverlay {
 
   /** Routes follow the table's state. */
   async sync(): Promise<void> {
+    this.follow();
     await this.#opened?.ipTable.sync();
-    this.#follow();
   }
 
   /** Connections have been forgotten: none of their packets may go on as before. */
@@ -138,7 +136,7 @@ export class KernelOverlay {
   }
 
   get fastPath(): FastPathState {
-    return this.#fastPathState;
+    return this.#fastPath.state;
   }
 
   /** The link of a sandbox is gone, and its routes with it. */
@@ -168,8 +166,8 @@ export class KernelOverlay {
       await this.#applyFrame();
       // The tunnel's link was made anew, and what was bound to it went with the old one.
       if (hasMoved) await this.#options.table.replace();
+      this.follow();
       await (hasMoved ? opened.ipTable.check() : opened.ipTable.sync());
-      this.#follow();
     });
   }
 
@@ -216,6 +214,9 @@ export class KernelOverlay {
       const hasLinks = !(await ensureLinks(host.links, wanted));
       if (!hasLinks) await table.replace();
       await this.#applyPeers(this.#peers);
+      await this.#fastPath.check(opened.nft, table);
+      await this.#applyFrame();
+      this.follow();
       const hasRules = !(await table.check());
       const commands = await opened.ipTable.check();
       if (!hasLinks || !hasRules || commands.length > 0) {
@@ -225,7 +226,6 @@ export class KernelOverlay {
         );
       }
       await this.#openMissPath();
-      this.#follow();
       await this.#guard.watch();
       this.#settlePeers();
     });
@@ -239,8 +239,8 @@ export class KernelOverlay {
       this.#options.log.warn({ peers: cut }, "subnets of other workers that the host routes elsewhere");
     await this.#applyPeers(peers);
     await this.#applyFrame();
+    this.follow();
     await this.#opened.ipTable.sync();
-    this.#follow();
     this.#settlePeers();
   }
 
@@ -260,7 +260,7 @@ export class KernelOverlay {
     await table.change((state) => {
       const peerSubnets = state.peers.flatMap(({ subnets }) => subnets);
       const use = { subnets: this.subnets, peerSubnets, clashing: this.#clashing };
-      const frame = frameOf(this.#plan, { ...use, hasFastPath: this.#fastPath.isOpen });
+      const frame = frameOf(this.#plan, { ...use, hasFastPath: this.#fastPath.state.on });
       return { ...state, frame, guardedHosts };
     });
   }
@@ -298,36 +298,9 @@ export class KernelOverlay {
     }
   }
 
-  /** Where kernel or rights do not allow it, all is as without it, only slower. */
-  async #openFastPath(nft: Nft): Promise<void> {
-    if (!this.#options.fastPath) {
-      this.#fastPathState = { on: false, reason: "switched off by a setting" };
-      return;
-    }
-    try {
-      await this.#fastPath.open();
-      // Some kernels have no time limits of one's own; as a part of all rules it would keep them out too.
-      await nft.run(flowTable(formatRanges(this.#options.table.state.frame.ranges)));
-      this.#fastPathState = { on: true };
-    } catch (error) {
-      this.#fastPath.close();
-      this.#fastPathState = { on: false, reason: describeError(error) };
-      this.#options.log.info({ error }, "no fast path for established connections on this machine");
-    }
-    await this.#applyFrame();
-  }
-
-  #follow(): void {
-    try {
-      this.#fastPath.follow({ state: this.#options.table.state, underlay: this.#plan.underlay });
-    } catch (error) {
-      this.#fastPath.close();
-      this.#fastPathState = { on: false, reason: describeError(error) };
-      this.#options.log.warn(
-        { error },
-        "the fast path for established connections failed; all packets pass the rules now",
-      );
-    }
+  /** The fast path follows the table's state. */
+  follow(): void {
+    this.#fastPath.follow({ state: this.#options.table.state, underlay: this.#plan.underlay });
   }
 
   async #openMissPath(): Promise<void> {

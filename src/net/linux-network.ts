@@ -159,7 +159,7 @@ export class LinuxNetwork implements Network, Overlay {
       );
       const { log } = this.#options;
       for (const { protocol, hostPort } of added)
-        if (protocol === "udp") this.#inBackground(forgetUdpPort(hostPort, log));
+        if (protocol === "udp") this.#inBackground(this.#forgetConnections(forgetUdpPort(hostPort, log)));
     });
   }
 
@@ -170,7 +170,7 @@ export class LinuxNetwork implements Network, Overlay {
       const address = this.#owned.get(instanceId);
       if (address === undefined || !this.#table.state.ports.some((port) => port.address === address)) return;
       await this.#table.change((state) => withPorts(state, { address, ports: [] }, (other) => this.#instanceAt(other)));
-      this.#inBackground(forgetSandbox(address, this.#options.log));
+      this.#inBackground(this.#forgetConnections(forgetSandbox(address, this.#options.log)));
     });
   }
 
@@ -217,8 +217,7 @@ export class LinuxNetwork implements Network, Overlay {
   }
 
   async flush(sandboxAddress: string): Promise<void> {
-    await forgetSandbox(parseAddress(sandboxAddress) ?? 0, this.#options.log);
-    this.#overlay.forgetFlows();
+    await this.#forgetConnections(forgetSandbox(parseAddress(sandboxAddress) ?? 0, this.#options.log));
   }
 
   get fastPath(): FastPathState {
@@ -302,7 +301,9 @@ export class LinuxNetwork implements Network, Overlay {
 
   async #unmake(links: SandboxLinks, address: number): Promise<void> {
     await this.#table.change((state) => withoutSandbox(state, address));
-    await Promise.all([links.remove(address), forgetSandbox(address, this.#options.log)]);
+    // Whatever fails below: nothing gets there any more.
+    this.#overlay.follow();
+    await Promise.all([links.remove(address), this.#forgetConnections(forgetSandbox(address, this.#options.log))]);
     await this.#overlay.forget(linkName(address));
   }
 
@@ -329,6 +330,12 @@ export class LinuxNetwork implements Network, Overlay {
     await writeFile(this.#resolvConf, sandboxResolvConf(await readResolvConfs(), this.#nameServer));
     // Whatever the umask: programs in containers that are not root's read it too.
     await chmod(this.#resolvConf, 0o644);
+  }
+
+  /** What follows by itself from connections goes with them. */
+  async #forgetConnections(work: Promise<void>): Promise<void> {
+    await work;
+    this.#overlay.forgetFlows();
   }
 
   #inBackground(work: Promise<void>): void {

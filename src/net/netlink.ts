@@ -1,15 +1,18 @@
-/** Messages to netfilter in the kernel: attributes, and a socket that asks and is answered at once. */
+/** Messages to the kernel: attributes, and a socket that asks and is answered at once. */
 
 /** Set in the type of an attribute that holds attributes. */
 export const NESTED = 0x8000;
 
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 3 | 0o2_000_000;
-const NETLINK_NETFILTER = 12;
+const PROTOCOL = { route: 0, netfilter: 12 } as const;
 const ATTRIBUTE_HEADER = 4;
 const TYPE_MASK = 0x3fff;
 const ANSWER_BYTES = 8192;
 const ERROR = 2;
+const MSG_DONTWAIT = 0x40;
+/** Where a message has its number, which the answer repeats. */
+const NUMBER_AT = 8;
 
 /** Numbers of headers are in the machine's order: little-endian wherever we run. */
 export function attribute(type: number, content: Buffer): Buffer {
@@ -42,31 +45,36 @@ export function errorOf(answer: Buffer): number | undefined {
   return answer.length >= 20 && answer.readUInt16LE(4) === ERROR ? answer.readInt32LE(16) : undefined;
 }
 
-export interface NetfilterSocket {
+export interface NetlinkSocket {
   /** The kernel has done it, and answered, when this returns; undefined: it does not. */
   ask(message: Buffer): Buffer | undefined;
   close(): void;
 }
 
 /** In the network namespace of this thread. Undefined where koffi has no build, or the kernel refuses. */
-export async function openNetfilterSocket(): Promise<NetfilterSocket | undefined> {
+export async function openNetlinkSocket(protocol: keyof typeof PROTOCOL): Promise<NetlinkSocket | undefined> {
   libc ??= loadLibc();
   const call = await libc;
   if (!call) return undefined;
-  const socket: number = call.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_NETFILTER);
+  const socket: number = call.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, PROTOCOL[protocol]);
   if (socket < 0) return undefined;
   const answer = Buffer.alloc(ANSWER_BYTES);
+  let number = 0;
   return {
     ask(message) {
+      number = (number + 1) >>> 0;
+      message.writeUInt32LE(number, NUMBER_AT);
       if (call.send(socket, message, message.length, 0) < 0) return undefined;
-      const length = Number(call.recv(socket, answer, answer.length, MSG_DONTWAIT));
-      return length < 0 ? undefined : answer.subarray(0, length);
+      // What answers an earlier question that was given up is passed over.
+      for (;;) {
+        const length = Number(call.recv(socket, answer, answer.length, MSG_DONTWAIT));
+        if (length < NUMBER_AT + 4) return undefined;
+        if (answer.readUInt32LE(NUMBER_AT) === number) return answer.subarray(0, length);
+      }
     },
     close: () => call.close(socket),
   };
 }
-
-const MSG_DONTWAIT = 0x40;
 
 let libc: ReturnType<typeof loadLibc> | undefined;
 

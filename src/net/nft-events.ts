@@ -11,7 +11,7 @@ export interface TableChange {
 const SUBSYSTEM_NFTABLES = 10;
 /** The last message of a transaction. */
 const NEW_GENERATION = 15;
-const OUR_TABLE = "oakestra";
+const OUR_TABLES: ReadonlySet<string | undefined> = new Set(["oakestra", "oakestra_flows"]);
 /** `ip` and `netdev`. */
 const OUR_FAMILIES: ReadonlySet<number> = new Set([2, 5]);
 /** The attribute with this number is the table's name, whatever the message is about. */
@@ -42,7 +42,7 @@ export class NftEvents {
   #read(message: Buffer): TableChange | undefined {
     if (message[5] !== SUBSYSTEM_NFTABLES) return undefined;
     if (message[4] !== NEW_GENERATION) {
-      this.#hasTouchedOurs ||= OUR_FAMILIES.has(message[HEADER]!) && text(attribute(message, TABLE)) === OUR_TABLE;
+      this.#hasTouchedOurs ||= OUR_FAMILIES.has(message[HEADER]!) && OUR_TABLES.has(text(attribute(message, TABLE)));
       return undefined;
     }
     if (!this.#hasTouchedOurs) return undefined;

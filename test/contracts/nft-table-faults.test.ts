@@ -134,7 +134,8 @@ function start(): KernelState {
     serviceRange: parseSubnet("10.30.0.0/16"),
     ranges: [{ first: parseAddress("10.18.0.0")!, last: parseAddress("10.30.255.255")! }],
     gateway: parseAddress("10.18.0.1"),
-    guardedPorts: [], hasFastPath: false,
+    guardedPorts: [],
+    hasFastPath: false,
   });
 }
 

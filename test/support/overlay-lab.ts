@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { exec } from "../../src/base/exec.ts";
 import type { Sandbox } from "../../src/net/network.ts";
 import { ip } from "../contracts/network-namespaces.ts";
+import type { FlowSandboxOperations } from "./flow-sandbox.ts";
 import type { SandboxOperations } from "./overlay-sandbox.ts";
 import type { WorkerOperations } from "./overlay-worker.ts";
 
@@ -22,6 +23,7 @@ export type Program<T extends Record<string, (...args: never[]) => unknown>> = R
   readonly process: ChildProcess;
 };
 export type SandboxClient = Program<SandboxOperations>;
+export type FlowClient = Program<FlowSandboxOperations>;
 export type { Sandbox };
 export type Agent = Program<WorkerOperations>;
 
@@ -55,6 +57,11 @@ export class LabWorker {
     this.#holder = holder;
     this.#stateDir = mkdtempSync(join(tmpdir(), "oak-overlay-"));
     folders.push(this.#stateDir);
+  }
+
+  /** Of a process in its namespaces. */
+  get pid(): string {
+    return String(this.#holder.pid);
   }
 
   /** Runs a program on the worker, its output is the answer. */
@@ -103,21 +110,27 @@ export class LabWorker {
   }
 
   /** A server and client in a sandbox of the worker. */
-  async enter({ namespacePath }: Sandbox, name: string): Promise<SandboxClient> {
-    const namespace = namespacePath.slice("/run/netns/".length);
-    const program = [process.execPath, ...process.execArgv, join(folder, "overlay-sandbox.ts"), name];
-    const args = [...this.#enter(), "ip", "netns", "exec", namespace, ...program];
-    return await connectTo<SandboxOperations>(args);
+  enter(sandbox: Sandbox, name: string): Promise<SandboxClient> {
+    return connectTo<SandboxOperations>(this.#program(sandbox, "overlay-sandbox.ts", name));
   }
 
   /** The same on the worker itself. */
-  async enterHost(name: string): Promise<SandboxClient> {
-    const program = [process.execPath, ...process.execArgv, join(folder, "overlay-sandbox.ts"), name];
-    return await connectTo<SandboxOperations>([...this.#enter(), ...program]);
+  enterHost(name: string): Promise<SandboxClient> {
+    return connectTo<SandboxOperations>(this.#program("host", "overlay-sandbox.ts", name));
+  }
+
+  /** A server and client that keep flows. */
+  enterFlows(where: Sandbox | "host", name: string): Promise<FlowClient> {
+    return connectTo<FlowSandboxOperations>(this.#program(where, "flow-sandbox.ts", name));
+  }
+
+  #program(where: Sandbox | "host", file: string, name: string): string[] {
+    const inside = where === "host" ? [] : ["ip", "netns", "exec", where.namespacePath.slice("/run/netns/".length)];
+    return [...this.#enter(), ...inside, process.execPath, ...process.execArgv, join(folder, file), name];
   }
 
   #enter(): string[] {
-    return ["--target", String(this.#holder.pid), "--mount", "--net", "--"];
+    return ["--target", this.pid, "--mount", "--net", "--"];
   }
 }
 
@@ -162,7 +175,7 @@ async function connectTo<T extends Record<string, (...args: never[]) => unknown>
     else call.reject(new Error(message.error));
   });
   child.on("exit", () => {
-    for (const { reject } of pending.values()) reject(new Error("the program ended"));
+    for (const { reject } of [ready, ...pending.values()]) reject(new Error("the program ended"));
   });
   await ready.promise;
   let last = 0;

@@ -2,13 +2,14 @@
 import { AppError } from "../../base/errors.ts";
 
 const CALL_NUMBERS: Partial<Record<NodeJS.Architecture, number>> = { x64: 321, arm64: 280, arm: 386, riscv64: 280 };
-const COMMAND = { createMap: 0, setElement: 2, loadProgram: 5, createLink: 28 } as const;
+const COMMAND = { createMap: 0, putElement: 2, loadProgram: 5, createLink: 28 } as const;
 const ATTRIBUTE_BYTES = 144;
 const NAME_BYTES = 15;
 const PROGRAM_SCHED_CLS = 3;
 const TCX_INGRESS = 46;
 const LOG_BYTES = 65_536;
 const VERBOSE = 1;
+const ONLY_IF_ABSENT = 1;
 
 export const MAP_TYPE = { array: 2, lruHash: 9 } as const;
 
@@ -23,6 +24,8 @@ export interface MapShape {
 export interface Bpf {
   createMap(shape: MapShape): number;
   setElement(map: number, key: Buffer, value: Buffer): void;
+  /** Leaves one that is there as it is. */
+  addElement(map: number, key: Buffer, value: Buffer): void;
   /** Of the type that sees packets of a link; the kernel's verifier reads it. */
   loadProgram(name: string, instructions: Buffer): number;
   /** What arrives by the link goes through the program until the descriptor is closed, also by the death of this process. */
@@ -49,6 +52,15 @@ export async function openBpf(): Promise<Bpf> {
     throw refusal(command, koffi.errno(), koffi.os.errno as Record<string, number>, log);
   }
 
+  function putElement({ map, key, value, flags }: { map: number; key: Buffer; value: Buffer; flags: number }): void {
+    call("putElement", (attributes) => {
+      attributes.writeUInt32LE(map, 0);
+      attributes.writeBigUInt64LE(at(key), 8);
+      attributes.writeBigUInt64LE(at(value), 16);
+      attributes.writeBigUInt64LE(BigInt(flags), 24);
+    });
+  }
+
   return {
     createMap: ({ name, type, keyBytes, valueBytes, entries }) =>
       call("createMap", (attributes) => {
@@ -57,12 +69,13 @@ export async function openBpf(): Promise<Bpf> {
         }
         attributes.write(name.slice(0, NAME_BYTES), 28, "latin1");
       }),
-    setElement(map, key, value) {
-      call("setElement", (attributes) => {
-        attributes.writeUInt32LE(map, 0);
-        attributes.writeBigUInt64LE(at(key), 8);
-        attributes.writeBigUInt64LE(at(value), 16);
-      });
+    setElement: (map, key, value) => putElement({ map, key, value, flags: 0 }),
+    addElement(map, key, value) {
+      try {
+        putElement({ map, key, value, flags: ONLY_IF_ABSENT });
+      } catch (error) {
+        if (!hasErrno(error, "EEXIST")) throw error;
+      }
     },
     loadProgram(name, instructions) {
       const license = Buffer.from("Apache-2.0\0");

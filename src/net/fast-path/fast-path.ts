@@ -5,40 +5,41 @@
  * process dies the program goes with it, and all packets pass the rules again.
  */
 import { closeSync } from "node:fs";
-import { formatAddress } from "../../addressing/subnet.ts";
-import type { Clock } from "../../base/clock.ts";
+import { kernelTime } from "../../base/clock.ts";
 import { connectionRequest, liberalRequest, parseConnection, TCP, type Tuple, UDP } from "../connection.ts";
 import type { KernelState } from "../kernel-state.ts";
-import { errorOf, type NetfilterSocket, openNetfilterSocket } from "../netlink.ts";
+import { errorOf, type NetlinkSocket, openNetlinkSocket } from "../netlink.ts";
 import { TUN_LINK, VXLAN_LINK } from "../overlay-names.ts";
 import { linkName } from "../sandbox-names.ts";
 import { type Bpf, hasErrno, type MapShape, openBpf } from "./bpf.ts";
-import { FLOW_BYTES, flowEntries, KEY_BYTES, type Link, type Surroundings } from "./flow-entries.ts";
-import { type LinkReader, linkWithAddress, openLinkReader } from "./links.ts";
+import { FLOW_BYTES, flowEntries, KEY_BYTES, type Link, MOMENTS, type Surroundings } from "./flow-entries.ts";
+import { type LinkReader, openLinkReader } from "./links.ts";
 import { flowProgram } from "./program.ts";
 
+const SETTINGS_BYTES = 32;
 /** In the order of their numbers in flow.bpf.c. About 1.5 MB of the kernel's memory. */
 const MAPS: readonly MapShape[] = [
   { name: "oak_flows", type: "lruHash", keyBytes: KEY_BYTES, valueBytes: FLOW_BYTES, entries: 8192 },
   { name: "oak_seen", type: "lruHash", keyBytes: KEY_BYTES, valueBytes: 8, entries: 4096 },
-  { name: "oak_settings", type: "array", keyBytes: 4, valueBytes: 24, entries: 1 },
+  { name: "oak_settings", type: "array", keyBytes: 4, valueBytes: SETTINGS_BYTES, entries: 1 },
 ];
-/** Notices that are looked at a second; of a flow that was left out, the next one comes after twice as many packets. */
-const NOTICES_PER_SECOND = 500;
 const NOTICE_BYTES = 28;
+const ENOENT = -2;
 const TICK_NS = 100_000_000n;
 
 export interface Situation {
   readonly state: KernelState;
   /** The worker's address among workers. */
   readonly underlay: number | undefined;
+  /** False: the host has a say about tunnel packets that only its own way out asks for. */
+  readonly mayTunnel: boolean;
 }
 
 interface Opened {
   readonly bpf: Bpf;
   readonly maps: readonly number[];
   readonly program: number;
-  readonly netfilter: NetfilterSocket;
+  readonly netfilter: NetlinkSocket;
   readonly links: LinkReader;
 }
 
@@ -48,18 +49,13 @@ interface Attached extends Link {
 }
 
 export class FastPath {
-  readonly #clock: Pick<Clock, "monotonic">;
   #opened: Opened | undefined;
   readonly #attached = new Map<string, Attached>();
   #situation: Situation | undefined;
-  #tunnelExit: Link | undefined;
+  /** Of tunnel packets, by the peer's address: those that entries were made of. */
+  readonly #exits = new Map<number, Link>();
   #generation = 0n;
   #settings = Buffer.alloc(0);
-  #notices = { second: 0, count: 0 };
-
-  constructor({ clock }: { clock: Pick<Clock, "monotonic"> }) {
-    this.#clock = clock;
-  }
 
   get isOpen(): boolean {
     return this.#opened !== undefined;
@@ -78,8 +74,11 @@ export class FastPath {
       // Kernels before 6.6 load the program and cannot attach it.
       const trial = links.linkNamed("lo");
       if (trial) closeSync(bpf.attach(program, trial.index));
-      const netfilter = await openNetfilterSocket();
-      if (!netfilter) throw new Error("the kernel does not talk of connections");
+      const netfilter = await openNetlinkSocket("netfilter");
+      const nobody: Tuple = { source: 0, destination: 0, sourcePort: 0, destinationPort: 0 };
+      const answer = netfilter?.ask(connectionRequest(UDP, nobody));
+      if (!netfilter || !answer || errorOf(answer) !== ENOENT)
+        throw new Error("the kernel does not talk of connections: no nf_conntrack_netlink");
       this.#opened = { bpf, maps, program, netfilter, links };
     } catch (error) {
       links?.close();
@@ -95,6 +94,7 @@ export class FastPath {
     this.#opened = undefined;
     for (const { descriptor } of this.#attached.values()) closeSync(descriptor);
     this.#attached.clear();
+    this.#exits.clear();
     this.#situation = undefined;
     this.#settings = Buffer.alloc(0);
     for (const descriptor of [opened.program, ...opened.maps]) closeSync(descriptor);
@@ -106,12 +106,11 @@ export class FastPath {
   follow(situation: Situation): void {
     const opened = this.#opened;
     if (!opened) return;
-    const { state, underlay } = situation;
-    const exit = underlay === undefined ? undefined : linkWithAddress(formatAddress(underlay));
-    const tunnelExit = exit === undefined ? undefined : opened.links.linkNamed(exit);
-    const mustForget = isObsolete(this.#situation, situation) || tunnelExit?.index !== this.#tunnelExit?.index;
+    const { state } = situation;
+    const isOther = isObsolete(this.#situation, situation);
     this.#situation = situation;
-    this.#tunnelExit = tunnelExit;
+    const mustForget = isOther || this.#hasOtherExit(opened);
+    if (mustForget) this.#exits.clear();
     const neighbours = state.peers.flatMap(({ neighbour }) => (neighbour ? [neighbour.link] : []));
     const lasting = new Set([VXLAN_LINK, ...neighbours]);
     const hasChanged = this.#attach(opened, lasting, new Set(state.sandboxes.map(linkName)));
@@ -130,7 +129,7 @@ export class FastPath {
   notice(packet: Buffer): void {
     const opened = this.#opened;
     const situation = this.#situation;
-    if (!opened || !situation || packet.length < NOTICE_BYTES || !this.#hasTime()) return;
+    if (!opened || !situation || packet.length < NOTICE_BYTES) return;
     const protocol = packet[9]!;
     if (protocol !== TCP && protocol !== UDP) return;
     const answer = opened.netfilter.ask(connectionRequest(protocol, tupleOf(packet)));
@@ -138,7 +137,7 @@ export class FastPath {
     if (!connection?.isEstablished) return;
     const around: Surroundings = {
       ...situation,
-      tunnelExit: this.#tunnelExit,
+      exitTo: (address) => this.#exitTo(opened, address),
       linkNamed: (name) => this.#attached.get(name),
     };
     const entries = flowEntries(connection, around);
@@ -148,11 +147,13 @@ export class FastPath {
       if (!done || errorOf(done) !== 0) return;
     }
     // The kernel's coarse clock may be a tick behind. One that no packet uses, as the way that a peer does not take, is soon void.
-    const refreshedAt = process.hrtime.bigint() - TICK_NS;
+    const now = kernelTime() - TICK_NS;
     for (const { key, flow } of entries) {
       flow.writeBigUInt64LE(this.#generation, 0);
-      flow.writeBigUInt64LE(refreshedAt, 8);
-      opened.bpf.setElement(opened.maps[0]!, key, flow);
+      flow.writeBigUInt64LE(now, MOMENTS.refreshed);
+      flow.writeBigUInt64LE(now, MOMENTS.learnt);
+      // One that is there lives by its own packets, not by what others may have had the program tell.
+      opened.bpf.addElement(opened.maps[0]!, key, flow);
     }
   }
 
@@ -182,9 +183,27 @@ export class FastPath {
     return hasChanged;
   }
 
+  #exitTo({ links }: Opened, address: number): Link | undefined {
+    const known = this.#exits.get(address);
+    if (known) return known;
+    const { underlay, mayTunnel } = this.#situation ?? {};
+    const exit = underlay === undefined || !mayTunnel ? undefined : links.linkTowards(underlay, address);
+    if (exit) this.#exits.set(address, exit);
+    return exit;
+  }
+
+  /** The host's routes have changed: tunnel packets leave by another link, or one of another size. */
+  #hasOtherExit({ links }: Opened): boolean {
+    const underlay = this.#situation?.underlay ?? 0;
+    return [...this.#exits].some(([address, { index, mtu }]) => {
+      const now = links.linkTowards(underlay, address);
+      return now?.index !== index || now.mtu !== mtu;
+    });
+  }
+
   #writeSettings({ bpf, maps, links }: Opened): void {
     const ranges = this.#situation?.state.frame.ranges ?? [];
-    const settings = Buffer.alloc(24);
+    const settings = Buffer.alloc(SETTINGS_BYTES);
     settings.writeBigUInt64LE(this.#generation, 0);
     // From the first to the last: what is between and not ours has no entries, and is counted in vain.
     settings.writeUInt32LE(ranges[0]?.first ?? 1, 8);
@@ -194,19 +213,12 @@ export class FastPath {
     this.#settings = settings;
     bpf.setElement(maps[2]!, Buffer.alloc(4), settings);
   }
-
-  #hasTime(): boolean {
-    const second = Math.floor(this.#clock.monotonic() / 1000);
-    if (second !== this.#notices.second) this.#notices = { second, count: 0 };
-    this.#notices.count += 1;
-    return this.#notices.count <= NOTICES_PER_SECOND;
-  }
 }
 
 /** A sandbox or a peer that is gone, or is somewhere else now; more of them change nothing for the others. */
 export function isObsolete(before: Situation | undefined, now: Situation): boolean {
   if (!before) return false;
-  if (before.underlay !== now.underlay) return true;
+  if (before.underlay !== now.underlay || before.mayTunnel !== now.mayTunnel) return true;
   const sandboxes = new Set(now.state.sandboxes);
   const peers = new Set(now.state.peers.map((peer) => JSON.stringify(peer)));
   return (

@@ -9,8 +9,12 @@ import { MARK_BASE, MARK_MASK, SANDBOX_GATEWAY_MAC, VXLAN_LINK, vxlanMac } from 
 import { linkName, macAddress } from "../sandbox-names.ts";
 
 export const KEY_BYTES = 24;
-export const FLOW_BYTES = 64;
+export const FLOW_BYTES = 72;
+/** Where the moments of the last refresh and of learning stand, ns. */
+export const MOMENTS = { refreshed: 8, learnt: 64 } as const;
 
+/** Outer IPv4, UDP, VXLAN and inner Ethernet header. */
+const TUNNEL_HEADERS = 50;
 const ACTION = { sandbox: 1, tunnel: 2, neighbour: 3 } as const;
 
 export interface Link {
@@ -23,14 +27,14 @@ export interface Surroundings {
   readonly state: KernelState;
   /** The worker's address among workers. */
   readonly underlay: number | undefined;
-  /** The link of the host by which tunnel packets leave. */
-  readonly tunnelExit: Link | undefined;
+  /** The link of the host by which tunnel packets to a peer's address leave. */
+  readonly exitTo: (address: number) => Link | undefined;
   readonly linkNamed: (name: string) => Link | undefined;
 }
 
 export interface FlowEntry {
   readonly key: Buffer;
-  /** Without generation and time, its first 16 bytes. */
+  /** Without generation (the first 8 bytes) and moments. */
   readonly flow: Buffer;
 }
 
@@ -45,6 +49,8 @@ export function flowEntries(connection: Connection, around: Surroundings): FlowE
   // Ports too are translated where two clients have the same one, and by host ports: rare, and not worth the instructions.
   const keepsPorts = original.sourcePort === reply.destinationPort && original.destinationPort === reply.sourcePort;
   if (!client || !server || !keepsPorts) return [];
+  // This worker's own: its connection has the mark of whoever answered, and its packets are for us.
+  if ("peer" in client && "peer" in server) return [];
   const back = { source: original.destination, destination: original.source };
   const there = { source: reply.destination, destination: reply.source };
   return [
@@ -63,7 +69,8 @@ function clientOf({ original, mark }: Connection, state: KernelState): End | und
 
 function endOf(address: number, state: KernelState): End | undefined {
   if (state.sandboxes.includes(address)) return { sandbox: address };
-  const peer = state.peers.find(({ subnets }) => subnets.some((subnet) => contains(subnet, address)));
+  // As routes are: where two are said to have it, the last counts.
+  const peer = state.peers.findLast(({ subnets }) => subnets.some((subnet) => contains(subnet, address)));
   return peer && { peer };
 }
 
@@ -137,7 +144,7 @@ interface Way {
   readonly ethernet?: readonly [string, string];
 }
 
-function wayTo(end: End, { underlay, tunnelExit, linkNamed }: Surroundings): Way | undefined {
+function wayTo(end: End, { underlay, exitTo, linkNamed }: Surroundings): Way | undefined {
   if ("sandbox" in end) {
     const link = linkNamed(linkName(end.sandbox));
     const ethernet = [macAddress(end.sandbox), SANDBOX_GATEWAY_MAC] as const;
@@ -149,11 +156,13 @@ function wayTo(end: End, { underlay, tunnelExit, linkNamed }: Surroundings): Way
     return link && { action: "neighbour", link, mtu: link.mtu, nextHop: address };
   }
   const tunnel = linkNamed(VXLAN_LINK);
-  if (underlay === undefined || !tunnel || !tunnelExit) return undefined;
+  const exit = exitTo(address);
+  if (underlay === undefined || !tunnel || !exit) return undefined;
   return {
     action: "tunnel",
-    link: tunnelExit,
-    mtu: tunnel.mtu,
+    link: exit,
+    // Of several links the tunnel's is made for one, and what leaves here meets no IP layer that would cut it.
+    mtu: Math.min(tunnel.mtu, exit.mtu - TUNNEL_HEADERS),
     outer: { source: underlay, destination: address },
     ethernet: [vxlanMac(address), vxlanMac(underlay)],
   };
