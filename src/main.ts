@@ -33,6 +33,7 @@ interface Common {
 const stop = new AbortController();
 /** A role that was asked to stop and did so has done its work; a command has not. */
 let hasServed = false;
+let isServing = false;
 const terminal = createTerminal({
   stdin: process.stdin,
   stdout: process.stdout,
@@ -87,7 +88,7 @@ function onSignal(): void {
 }
 
 function end(error: unknown): never {
-  const { exitCode, message } = endOf(error, stop.signal.aborted);
+  const { exitCode, message } = endOf(error, stop.signal.aborted, isServing);
   if (message !== undefined) terminal.err(`${message}\n`);
   process.exit(exitCode);
 }
@@ -126,6 +127,7 @@ async function serve(role: RoleName, settings: Common): Promise<void> {
   announce(role, running, settings).catch((error: unknown) => {
     if (!stop.signal.aborted) log.warn({ error }, "the start could not be announced");
   });
+  isServing = true;
   try {
     await running.run(stop.signal);
   } finally {

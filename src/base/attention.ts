@@ -4,7 +4,7 @@
  */
 import { type Clock, pause } from "./clock.ts";
 
-const LOOK_MS = 250;
+const LOOK_MS = 500;
 /** Of the time between two looks no more counts. */
 const MAX_STEP_MS = 1_000;
 

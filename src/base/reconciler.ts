@@ -21,6 +21,8 @@ export interface ReconcilerOptions {
   readonly clock?: Clock;
 }
 
+/** One for all: making an error costs more than many a pass. */
+const WOKEN = new Error("woken");
 /** However long a pass took. */
 const MAX_REST_MS = 500;
 
@@ -74,7 +76,7 @@ export class Reconciler {
   async #pause(ms: number, signal: AbortSignal): Promise<void> {
     if (this.#wanted || signal.aborted) return;
     const woken = new AbortController();
-    this.#wake = () => woken.abort();
+    this.#wake = () => woken.abort(WOKEN);
     await pause(this.#clock, ms, AbortSignal.any([signal, woken.signal]));
     this.#wake = undefined;
   }

@@ -1,5 +1,5 @@
 /** What a command's end means to whoever called it. */
-import { AppError, describeError } from "../base/errors.ts";
+import { AppError, describeError, isAbort } from "../base/errors.ts";
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
@@ -23,9 +23,10 @@ export interface End {
   readonly message?: string | undefined;
 }
 
-/** @param interrupted whether the user asked to stop */
-export function endOf(error: unknown, interrupted: boolean): End {
-  if (interrupted) return { exitCode: EXIT.interrupted };
+/** @param interrupted whether the user asked to stop @param isRole what ended is a role that was up, rather than a command */
+export function endOf(error: unknown, interrupted: boolean, isRole = false): End {
+  // Who interrupts a command knows why it failed; a role that fails while it stops must say so.
+  if (interrupted && (!isRole || isAbort(error))) return { exitCode: EXIT.interrupted };
   // Commander has printed its message, and throws for --help and --version as well.
   if (isCommander(error)) return { exitCode: error.exitCode === 0 ? EXIT.ok : EXIT.usage };
   const code = error instanceof AppError ? error.code : "";

@@ -6,6 +6,7 @@ import type { EventEmitter } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { Aedes, type AedesPublishPacket, type AuthenticateError, type Client } from "aedes";
 import mqtt from "mqtt-packet";
+import { type Clock, inNextTurn } from "../base/clock.ts";
 import { AppError, hasCode } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { parseTopic, type WorkerTopic } from "../protocol/mqtt.ts";
@@ -24,8 +25,9 @@ export interface BrokerOptions {
   readonly keyDigestOf: (workerId: string) => string | undefined;
   /** A worker wrote one of its topics. */
   readonly onMessage: (topic: WorkerTopic, payload: Buffer) => void;
-  /** A worker that has nothing to say says that it is there. */
-  readonly onPing: (workerId: string) => void;
+  /** Something came from a connected worker, if only the acknowledgement of what it was sent. */
+  readonly onHeard: (workerId: string) => void;
+  readonly clock: Pick<Clock, "monotonic">;
   readonly log: Logger;
 }
 
@@ -36,6 +38,8 @@ const MAX_CONNECTIONS = 20_000;
 /** The broker's own chatter on $SYS, which nobody reads. Four times this must fit a timer. */
 const CHATTER_MS = 500_000_000;
 const CONNECT_TIMEOUT_MS = 10_000;
+/** In one turn of the event loop: what those before have sent comes first, so that a crowd is let in as fast as it is dealt with. */
+const ADMITTED_AT_ONCE = 16;
 const DRAIN_TIMEOUT_MS = 15_000;
 /** Seconds; a dead link is noticed after one and a half times the client's. */
 const MAX_KEEPALIVE_S = 120;
@@ -45,7 +49,12 @@ export class Broker {
   readonly #aedes: Aedes;
   readonly #clients = new Map<string, Client>();
   readonly #clientsByAddress = new Map<string, Set<Client>>();
+  /** All that are open, with those that have not said yet who they are. */
+  readonly #sockets = new Set<Socket>();
+  /** Not read from yet. */
+  readonly #waiting: { readonly socket: Socket; readonly since: number }[] = [];
   #server: Server | undefined;
+  #isClosing = false;
 
   constructor(options: BrokerOptions) {
     this.#options = options;
@@ -76,7 +85,6 @@ export class Broker {
       },
     });
     this.#aedes.on("clientReady", (client) => this.#note(client));
-    this.#aedes.on("ping", (_packet, client) => options.onPing(client.id));
     this.#aedes.on("clientDisconnect", (client) => {
       if (this.#clients.get(client.id) === client) this.#clients.delete(client.id);
     });
@@ -95,7 +103,7 @@ export class Broker {
   /** @throws AppError PORT_IN_USE | LISTEN_FAILED */
   listen(): Promise<{ port: number }> {
     const { host, port } = this.#options;
-    const server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
+    const server = createServer({ noDelay: true, pauseOnConnect: true }, (socket) => this.#arrive(socket));
     server.maxConnections = MAX_CONNECTIONS;
     this.#server = server;
     return new Promise((resolve, reject) => {
@@ -139,8 +147,11 @@ export class Broker {
 
   async close(): Promise<void> {
     const server = this.#server;
+    this.#isClosing = true;
     const isClosed = new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
     await new Promise<void>((resolve) => this.#aedes.close(() => resolve()));
+    // The library closes only those that have said who they are.
+    for (const socket of this.#sockets) socket.destroy();
     await isClosed;
   }
 
@@ -165,12 +176,32 @@ export class Broker {
     });
   }
 
+  #arrive(socket: Socket): void {
+    const { clock } = this.#options;
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
+    // The library has its own; without one, a connection that breaks while it waits would end the program.
+    socket.on("error", () => socket.destroy());
+    if (this.#waiting.push({ socket, since: clock.monotonic() }) === 1) inNextTurn(() => this.#admit());
+  }
+
+  #admit(): void {
+    const now = this.#options.clock.monotonic();
+    for (const { socket, since } of this.#waiting.splice(0, ADMITTED_AT_ONCE)) {
+      // Who has waited so long is about to give up, and would only be greeted in vain.
+      if (this.#isClosing || now - since > CONNECT_TIMEOUT_MS) socket.destroy();
+      else if (!socket.destroyed) this.#accept(socket);
+    }
+    if (this.#waiting.length > 0) inNextTurn(() => this.#admit());
+  }
+
   #accept(socket: Socket): void {
     const meter = new PacketMeter(MAX_PACKET_BYTES);
     const client = this.#aedes.handle(socket);
     // Seen here before the broker parses it, because it reads by `readable`.
     socket.on("data", (chunk) => {
       if (!meter.accepts(chunk)) client.close();
+      else if (this.#clients.get(client.id) === client) this.#options.onHeard(client.id);
     });
   }
 
@@ -181,6 +212,8 @@ export class Broker {
 
   #refusal(client: Client | null, packet: { topic: string; qos: number; retain: boolean }): Error | null {
     if (!client) return null;
+    // The last wills of those whose connections we end say nothing.
+    if (this.#isClosing) return new AppError("MQTT_CLOSING", "The broker is closing");
     // A worker that was removed in the meantime says nothing any more, not even its last will.
     const reason = this.#options.keyDigestOf(client.id)
       ? publishRefusal(client.id, packet)

@@ -126,6 +126,8 @@ export class Bench {
       const found = this.state.placedOn(id).map(({ instance }) => instance.assignment.instanceId);
       const expected = this.state.instances.filter(has).map(({ assignment: { instanceId } }) => instanceId);
       assert.deepEqual(found.sort(), expected.sort(), "each worker's instances are found without looking at all");
+      const left = this.state.withdrawals.filter(({ workerId }) => workerId === id);
+      assert.deepEqual(this.state.withdrawalsOn(id), left, "and so is what is to leave it");
     }
   }
 

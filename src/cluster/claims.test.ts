@@ -5,10 +5,11 @@ import { contains, formatAddress, parseAddress, parseSubnet } from "../addressin
 import { type Known, lieIn } from "./claims.ts";
 import type { Live } from "./live.ts";
 
+const OVERLAY = ["10.30.0.0/16", "10.18.0.0/22"].map(parseSubnet);
 const known: Known = {
   given: new Set(["10.18.0.0/26", "10.18.1.0/26"]),
   allowed: [parseSubnet("10.99.0.0/16")],
-  overlay: ["10.30.0.0/16", "10.18.0.0/22"].map(parseSubnet),
+  isOverlay: (address) => OVERLAY.some((range) => contains(range, address)),
   holderOf: (address) => (address === "192.0.2.2" ? "other" : undefined),
 };
 const honest = { sandbox: "10.18.1.5", address: "192.0.2.1", subnets: ["10.18.0.0/26", "10.18.1.0/26"] };

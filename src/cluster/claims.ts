@@ -17,8 +17,8 @@ export interface Known {
   readonly given: ReadonlySet<string>;
   /** Where workers may have subnets that nobody gave to them. */
   readonly allowed: readonly Subnet[];
-  /** Of services and sandboxes: no machine has an address of these. */
-  readonly overlay: readonly Subnet[];
+  /** Of services and sandboxes: no machine has such an address. */
+  readonly isOverlay: (address: number) => boolean;
   /** Another worker that is connected from the address, while this one is not. */
   readonly holderOf: (address: string) => string | undefined;
 }
@@ -52,10 +52,10 @@ function isAllowed(text: string, allowed: readonly Subnet[]): boolean {
   }
 }
 
-function whyNotUnderlay(address: string, { overlay, holderOf }: Known): string | undefined {
+function whyNotUnderlay(address: string, { isOverlay, holderOf }: Known): string | undefined {
   const number = parseAddress(address)!;
   if (NOBODYS.some((range) => contains(range, number))) return "no machine can have it";
-  if (overlay.some((range) => contains(range, number))) return "it is one of the overlay's own";
+  if (isOverlay(number)) return "it is one of the overlay's own";
   const holder = holderOf(address);
   return holder === undefined ? undefined : `worker "${holder}" has it`;
 }

@@ -46,6 +46,8 @@ export class ClusterState {
   /** Ids of the instances that each worker has, or is to have. */
   readonly #idsByWorker = new Map<string, Set<string>>();
   readonly #withdrawals = new Map<string, Withdrawal>();
+  /** The same, by worker: each of its reports asks for them. */
+  readonly #withdrawalsOn = new Map<string, Map<string, Withdrawal>>();
   /** Reports not on disk yet: they are written together, a little later. */
   readonly #unsaved = new Set<string>();
 
@@ -65,7 +67,7 @@ export class ClusterState {
         ...(predecessor ? { predecessor: { ...predecessor, seenAt: this.#clock.monotonic() } } : {}),
       });
     }
-    for (const one of this.#store.withdrawals()) this.#withdrawals.set(withdrawalKey(one), one);
+    for (const one of this.#store.withdrawals()) this.#keepWithdrawal(withdrawalKey(one), one);
   }
 
   get workers(): Worker[] {
@@ -88,6 +90,11 @@ export class ClusterState {
     return this.#instances.get(id);
   }
 
+  /** What this worker no longer should have, but has. */
+  withdrawalsOn(workerId: string): Withdrawal[] {
+    return [...(this.#withdrawalsOn.get(workerId)?.values() ?? [])];
+  }
+
   /** Those of which this worker is in charge. */
   instancesOn(workerId: string): Instance[] {
     return this.placedOn(workerId).flatMap(({ instance, placement }) =>
@@ -108,7 +115,7 @@ export class ClusterState {
   concerns(workerId: string, instanceId: string): boolean {
     const instance = this.#instances.get(instanceId);
     if (instance && placementsOf(instance).some((one) => one.workerId === workerId)) return true;
-    return this.withdrawals.some((one) => one.instanceId === instanceId && one.workerId === workerId);
+    return this.withdrawalsOn(workerId).some((one) => one.instanceId === instanceId);
   }
 
   /** @param vouch spends what lets it in, in the same transaction; nothing is spent or added when it throws */
@@ -291,6 +298,15 @@ export class ClusterState {
     }
   }
 
+  #keepWithdrawal(key: string, withdrawal: Withdrawal | undefined): void {
+    const { workerId } = withdrawal ?? this.#withdrawals.get(key) ?? {};
+    set(this.#withdrawals, key, withdrawal);
+    if (workerId === undefined) return;
+    const there = this.#withdrawalsOn.get(workerId) ?? new Map<string, Withdrawal>();
+    set(there, key, withdrawal);
+    set(this.#withdrawalsOn, workerId, there.size > 0 ? there : undefined);
+  }
+
   readonly #nameOf = (workerId: string): string => `worker "${this.#workers.get(workerId)?.hostname ?? workerId}"`;
 
   #now(): { readonly seenAt: number; readonly since: number } {
@@ -313,10 +329,11 @@ export class ClusterState {
       if (!worker) this.#idsByWorker.delete(id);
     }
     for (const [id, instance] of change.instances) this.#keep(id, instance);
-    for (const [key, withdrawal] of change.withdrawals) set(this.#withdrawals, key, withdrawal);
+    for (const [key, withdrawal] of change.withdrawals) this.#keepWithdrawal(key, withdrawal);
     // Withdrawals of a worker that is gone went with it.
-    for (const [key, { workerId }] of this.#withdrawals)
-      if (!this.#workers.has(workerId)) this.#withdrawals.delete(key);
+    for (const [id, worker] of change.workers) {
+      if (!worker) for (const one of this.withdrawalsOn(id)) this.#keepWithdrawal(withdrawalKey(one), undefined);
+    }
     for (const id of change.instances.keys()) this.#onChanged(id, true);
   }
 }

@@ -36,6 +36,17 @@ test("neighbours() is the same in both directions, and changes for few when one 
   assert.ok(changed.length <= 4);
 });
 
+test("who is silent for a moment keeps its neighbours, and is asked for nothing else", () => {
+  const workers = ids(8).map((id) => worker(id));
+  const input = { workers, instances: [instance(1)], restless: new Set<string>(), foreign: [] };
+  const all = measurePlan(input);
+  const some = measurePlan({ ...input, active: workers.slice(2) });
+  for (const { id } of workers) assert.deepEqual(some.get(id)!.peers, all.get(id)!.peers);
+  assert.deepEqual(some.get("01")!.targets, []);
+  assert.deepEqual(some.get("02")!.targets, []);
+  assert.equal([...some.values()].filter(({ targets }) => targets.length > 0).length, 6);
+});
+
 test("three landmarks measure other clusters; who has no address measures nobody", () => {
   const workers = [...ids(5).map((id) => worker(id)), worker("ff", "127.0.0.1"), worker("fe", "not an address")];
   const foreign = [{ id: "x", address: "198.51.100.1" }];

@@ -6,8 +6,10 @@ import { Ipv4 } from "../protocol/route.ts";
 import { type Instance, isCompleted, placementsOf, type Worker } from "./model.ts";
 
 export interface MeasureInput {
-  /** Those that can be asked. */
+  /** All but lost ones: were those left out that are silent for a moment, thousands that connect would all change each other's plan. */
   readonly workers: readonly Worker[];
+  /** Those of them that can be asked now; absent: all. */
+  readonly active?: readonly Worker[];
   readonly instances: readonly Instance[];
   /** Instances that are to be placed anew, although they are placed. */
   readonly restless: ReadonlySet<string>;
@@ -27,12 +29,13 @@ export function landmarksOf(workers: readonly Worker[]): Landmark[] {
 }
 
 /** By worker. */
-export function measurePlan({ workers, instances, restless, foreign }: MeasureInput): Map<string, Measure> {
+export function measurePlan(input: MeasureInput): Map<string, Measure> {
+  const { workers, active = workers, foreign } = input;
   const own = reachable(workers);
   const addresses = new Map(own.map(({ id, address }) => [id, address]));
   const near = neighbours(own.map(({ id }) => id));
-  const landmarks = new Set(landmarksOf(workers).map(({ id }) => id));
-  const targets = targetsOf(workers, instances, restless);
+  const landmarks = new Set(landmarksOf(active).map(({ id }) => id));
+  const targets = targetsOf(input);
   return new Map(
     workers.map(({ id }) => {
       const peers = (near.get(id) ?? []).map((peer) => ({ id: peer, address: addresses.get(peer)! }));
@@ -57,11 +60,7 @@ function reachable(workers: readonly Worker[]): Landmark[] {
 }
 
 /** Who runs an instance with a promise to users keeps measuring; for one without a place a few of all do. */
-function targetsOf(
-  workers: readonly Worker[],
-  instances: readonly Instance[],
-  restless: ReadonlySet<string>,
-): Map<string, Set<string>> {
+function targetsOf({ workers, active = workers, instances, restless }: MeasureInput): Map<string, Set<string>> {
   const targets = new Map<string, Set<string>>(workers.map(({ id }) => [id, new Set()]));
   for (const instance of instances) {
     if (isCompleted(instance) || instance.refusal?.kind === "declined") continue;
@@ -70,7 +69,7 @@ function targetsOf(
       if (kind !== "host") continue;
       if (rigidness) for (const { workerId } of placementsOf(instance)) targets.get(workerId)?.add(target);
       if (placement && !restless.has(assignment.instanceId)) continue;
-      for (const id of surveyors(target, workers)) targets.get(id)!.add(target);
+      for (const id of surveyors(target, active)) targets.get(id)!.add(target);
     }
   }
   return targets;

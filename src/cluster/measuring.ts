@@ -45,6 +45,8 @@ export class Measuring {
   /** Host → the workers that are to measure it. */
   readonly #hosts = new Map<string, Map<string, Asked>>();
   #foreign: readonly Landmark[] = [];
+  /** What the last plan came from, if the same comes to the same. */
+  #plannedFrom: readonly unknown[] | undefined;
 
   constructor(options: MeasuringOptions) {
     this.#options = options;
@@ -87,6 +89,14 @@ export class Measuring {
 
   /** Publishes whatever differs. */
   sync(input: Omit<MeasureInput, "foreign">): void {
+    const { workers, active = workers, instances } = input;
+    // Nearly every pass comes to the same: without users, whose hosts are to be measured, the plan goes by who is there.
+    const hasUsers = instances.some(({ assignment }) => assignment.request.users?.length);
+    const from = hasUsers ? undefined : [this.#foreign, workers.length, ...workers, ...active];
+    const isSame =
+      from?.length === this.#plannedFrom?.length && from?.every((one, at) => one === this.#plannedFrom![at]);
+    if (isSame) return;
+    this.#plannedFrom = from;
     const plan = measurePlan({ ...input, foreign: this.#foreign });
     this.#ask(plan);
     for (const [workerId, measure] of plan) this.#tell(workerId, JSON.stringify(measure));
@@ -121,6 +131,7 @@ export class Measuring {
       .run(workerId, () => retain(topics.measure(workerId), text))
       .catch((error: unknown) => {
         this.#told.delete(workerId);
+        this.#plannedFrom = undefined;
         log.warn({ workerId, error }, "what to measure not published");
       });
   }

@@ -48,8 +48,8 @@ export function createOverlay(parts: OverlayParts): Overlay {
       const [holder] = there;
       return holder === undefined || there.has(workerId) ? undefined : state.worker(holder)?.hostname;
     };
-    const { ranges } = subnets;
-    return lieIn(live, { given: subnets.given(workerId), allowed: allowedSubnets, overlay: ranges, holderOf });
+    const isOverlay = (address: number) => subnets.isOverlay(address);
+    return lieIn(live, { given: subnets.given(workerId), allowed: allowedSubnets, isOverlay, holderOf });
   };
   const isBelieved = (workerId: string, live: Live) => lieOf(workerId, live) === undefined;
   const own = new OwnServices({ state, trustOf: workers.trustOf, isBelieved });

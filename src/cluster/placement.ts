@@ -14,11 +14,14 @@ import { type Forecast, forecast } from "./forecast.ts";
 import type { Live } from "./live.ts";
 import type { Measuring } from "./measuring.ts";
 import type { Worker } from "./model.ts";
-import { type PlanInput, plan, pluginQuestions, type Step } from "./plan.ts";
+import { type PlanInput, type Portion, plan, pluginQuestions, type Step } from "./plan.ts";
 import { Promises, type PromisesInput, type Round } from "./promises.ts";
 import type { Subnets } from "./subnets.ts";
 import { ownTargets, resolve } from "./whereabouts.ts";
 import type { Workers } from "./workers.ts";
+
+/** In one pass, looks of an instance at a worker: more would keep everybody waiting. What is left comes with the next pass. */
+const MAX_LOOKS = 500_000;
 
 export interface PlacementOptions {
   readonly state: ClusterState;
@@ -45,13 +48,15 @@ export interface PlacementOptions {
 export class PlacementLoop {
   readonly #options: PlacementOptions;
   readonly #promises: Promises;
+  /** Where the last pass ended, if there was too much for one. */
+  #last: string | undefined;
 
   constructor(options: PlacementOptions) {
     this.#options = options;
     this.#promises = new Promises({ measured: (host, workerId) => options.measuring.last(host, workerId) });
   }
 
-  async pass(): Promise<undefined> {
+  async pass(): Promise<{ againInMs: number } | undefined> {
     const { state, workers, desired, subnets, clock, voter, history } = this.#options;
     history.retain((id) => state.instance(id) !== undefined);
     for (const { workerId, now } of workers.changes()) {
@@ -64,13 +69,21 @@ export class PlacementLoop {
     const votes = questions.size > 0 ? await voter!.votes(questions) : undefined;
     // Observed again: while a plugin thinks, the world goes on.
     const observed = this.#observe(round);
+    const decided = new Set<string>();
+    let last: string | undefined;
     const steps = plan({
       ...observed,
+      portion: { ...observed.portion, onMore: (id) => (last = id) },
       votes,
       monotonic: () => clock.monotonic(),
-      onDecision: (decided) => this.#noteDecision(decided),
+      onDecision: (one) => {
+        decided.add(one.instanceId);
+        this.#noteDecision(one);
+      },
     });
-    this.#promises.tried(round.moves.keys(), new Set(steps.map(({ instanceId }) => instanceId)), clock.monotonic());
+    this.#last = last;
+    const tried = [...round.moves.keys()].filter((id) => decided.has(id));
+    this.#promises.tried(tried, new Set(steps.map(({ instanceId }) => instanceId)), clock.monotonic());
     if (steps.length > 0) state.applySteps(steps);
     state.noteBrokenPromises(this.#promises.unmended(state.instances));
     for (const step of steps) this.#note(step);
@@ -78,23 +91,27 @@ export class PlacementLoop {
     // Both go on by themselves: a worker that reads slowly must not hold up the others.
     void subnets.sync();
     void desired.sync();
-    return undefined;
+    // Where there was nothing to do, the rest can wait: those whom nobody can take stay for ever.
+    return last === undefined || steps.length === 0 ? undefined : { againInMs: 0 };
   }
 
   /** What would become of instances if they came now. Nothing changes; a plugin is not asked. */
   forecast(question: Forecast): PlannedInstance[] {
-    return forecast({ ...this.#observe({ moves: new Map() }), isAutonomous: false }, question);
+    const observed = this.#observe({ moves: new Map() });
+    return forecast({ ...observed, isAutonomous: false, portion: undefined }, question);
   }
 
-  #observe({ moves }: Pick<Round, "moves">): PlanInput {
+  #observe({ moves }: Pick<Round, "moves">): PlanInput & { readonly portion: Portion } {
     const { state, workers, clock, strategy, measuring, positionOf, isBelieved, isAutonomous } = this.#options;
+    const all = state.workers;
     return {
       now: clock.monotonic(),
-      workers: state.workers,
+      workers: all,
       instances: state.instances,
       withdrawals: state.withdrawals,
       livenessOf: workers.livenessOf,
       lost: workers.lost(),
+      portion: { max: Math.ceil(MAX_LOOKS / (all.length + 1)), after: this.#last, onMore: () => {} },
       strategy,
       isAutonomous: isAutonomous(),
       positionOf,
@@ -124,8 +141,9 @@ export class PlacementLoop {
 
   #measure({ broken }: Round): void {
     const { state, workers, measuring } = this.#options;
-    const active = state.workers.filter(({ id }) => workers.livenessOf(id) === "active");
-    measuring.sync({ workers: active, instances: state.instances, restless: broken });
+    const there = state.workers.filter(({ id }) => workers.livenessOf(id) !== "lost");
+    const active = there.filter(({ id }) => workers.livenessOf(id) === "active");
+    measuring.sync({ workers: there, active, instances: state.instances, restless: broken });
   }
 
   #noteDecision(decided: Decided): void {

@@ -6,7 +6,7 @@ import type { InstanceStatus } from "../protocol/instance.ts";
 import { assignment, Bench, idOf, port80 } from "./builders.fake.ts";
 import { candidates } from "./capacity.ts";
 import { FAILURES_BEFORE_MOVE } from "./moves.ts";
-import { WAIT_MS } from "./plan.ts";
+import { type PlanInput, plan, WAIT_MS } from "./plan.ts";
 
 test("an instance is placed once, and a refused one is declined once, with the reason", () => {
   const bench = new Bench();
@@ -31,6 +31,44 @@ test("an assignment of a newer generation is placed anew, one of an older genera
   bench.want({ ...assignment(1), generation: 2 });
   assert.equal(bench.state.instance(idOf(1))!.assignment.generation, 3);
   assert.equal(bench.state.withdrawals.length, 1, "the old one keeps its room until it is gone");
+});
+
+test("where all is settled, nobody asks what the workers have left", () => {
+  const bench = new Bench();
+  bench.worker("w");
+  bench.want(assignment(1), assignment(2));
+  bench.pass();
+  const input: PlanInput = {
+    ...bench.input(),
+    positionOf: () => assert.fail("asked for a position"),
+    livenessOf: () => assert.fail("asked for a worker's state"),
+  };
+  assert.deepEqual(plan(input), []);
+});
+
+test("a mass move is decided in portions, which come round to everybody, and end where all at once would", () => {
+  const bench = new Bench();
+  const left = bench.worker("left");
+  bench.want(...Array.from({ length: 10 }, (_, index) => assignment(index)));
+  bench.pass();
+  // The first two stay where they are: nobody else has room for them.
+  bench.want(...[0, 1].map((number) => ({ ...assignment(number, { cpuMillis: 9_000 }) })));
+  const right = bench.worker("right");
+  bench.liveness.set(left, "lost");
+  let after: string | undefined;
+  for (let passes = 0; passes < 5; passes++) {
+    let last: string | undefined;
+    const steps = plan({ ...bench.input(), portion: { max: 3, after, onMore: (id) => (last = id) } });
+    const moved = new Set(steps.map(({ instanceId }) => instanceId));
+    assert.ok(moved.size <= 3, `${moved.size} at once`);
+    bench.state.applySteps(steps);
+    after = last;
+  }
+  assert.deepEqual(plan(bench.input()), []);
+  assert.deepEqual(
+    Array.from({ length: 10 }, (_, number) => bench.at(number)),
+    [left, left, ...Array.from({ length: 8 }, () => right)],
+  );
 });
 
 test("direct constraints pin to workers by host name", () => {

@@ -3,6 +3,7 @@ import type { Liveness } from "../hierarchy/children.ts";
 import { type Decided, type Delegated, delegate, reserve } from "../hierarchy/delegate.ts";
 import type { PlacementRequest, Position } from "../protocol/placement-request.ts";
 import type { Candidate, PluginVote, ScheduleOptions } from "../scheduler/candidate.ts";
+import type { Target } from "../scheduler/links.ts";
 import type { PluginSnapshot } from "../scheduler/plugin.ts";
 import { describeVerdicts, pluginQuestion, schedule } from "../scheduler/schedule.ts";
 import { candidates } from "./capacity.ts";
@@ -46,9 +47,21 @@ export interface PlanInput {
   readonly isBelieved?: Around["isBelieved"] | undefined;
   /** What a plugin said, by instance. */
   readonly votes?: ReadonlyMap<string, PluginVote> | undefined;
+  /** How much is decided at once; absent: everything. */
+  readonly portion?: Portion | undefined;
   /** For the time budget of searches. */
   readonly monotonic?: (() => number) | undefined;
   readonly onDecision?: ((decided: Decided) => void) | undefined;
+}
+
+/** A part of what is to be decided: of a mass move all would be too much at once. */
+export interface Portion {
+  /** Instances. */
+  readonly max: number;
+  /** The last one that was looked at in the pass before; the search goes on behind it. */
+  readonly after: string | undefined;
+  /** There is more, behind this instance. */
+  readonly onMore: (last: string) => void;
 }
 
 /** How long an instance waits for a withdrawn one to make room, or for a suspect worker, before it is declined. */
@@ -102,26 +115,58 @@ interface Refused {
 }
 
 function survey(input: PlanInput) {
-  const { workers, positionOf, measuredOf = () => NOT_MEASURED } = input;
-  const positions = new Map(workers.map((worker) => [worker.id, positionOf?.(worker)]));
-  const targets = input.instances.some(({ assignment }) => assignment.request.links)
-    ? ownTargets(input.instances, (id) => positions.get(id))
-    : new Map();
-  const resolved = (request: PlacementRequest) => resolve(request, targets, measuredOf);
-  // With what the instances hold before the steps: what is taken from a worker is gone from it later.
-  const all = candidates(input);
+  const { measuredOf = () => NOT_MEASURED } = input;
+  const all = once(() => candidates(input));
+  const targets = once(() => targetsOf(input));
+  const resolved = (request: PlacementRequest) => resolve(request, request.links ? targets() : NO_TARGETS, measuredOf);
   const { steps, instances } = advanceAll(input, all, resolved);
+  const known = new Set(input.workers.map(({ id }) => id));
   // What is on its way has a place; where it goes next is asked when it has arrived, or has not.
-  const open = instances.filter((instance) => isOpen(instance, input.isAutonomous) && !instance.successor);
+  const unsettled = instances.filter(
+    (instance) => isOpen(instance, input.isAutonomous) && !instance.successor && !isSettled(instance, known, input),
+  );
+  const open = portionOf(unsettled, instances, input.portion);
   const delegated = open.map((instance) => describe(instance, resolved(instance.assignment.request), input));
-  return { open, delegated, candidates: all, steps };
+  // With what the instances hold before the steps: what is taken from a worker is gone from it later.
+  return { open, delegated, candidates: open.length > 0 ? all() : [], steps };
 }
 
-function advanceAll(input: PlanInput, all: readonly Candidate[], resolved: Around["resolved"]) {
+/** Nearly all are where they should be: of them there is nothing to decide. */
+function isSettled(instance: Instance, known: ReadonlySet<string>, { now, lost, brokenPromises }: PlanInput): boolean {
+  const { placement } = instance;
+  if (!placement || !known.has(placement.workerId) || lost.has(placement.workerId)) return false;
+  return reasonToMove(instance, now) === undefined && !brokenPromises?.has(idOf(instance));
+}
+
+/** @param all in their order, with the one that was the last of the portion before, which may be settled by now */
+function portionOf(unsettled: readonly Instance[], all: readonly Instance[], portion: Portion | undefined) {
+  if (!portion || unsettled.length <= portion.max) return unsettled;
+  const { max, after, onMore } = portion;
+  const before = new Set(all.slice(0, all.findIndex((one) => idOf(one) === after) + 1));
+  const ordered = [...unsettled.filter((one) => !before.has(one)), ...unsettled.filter((one) => before.has(one))];
+  const part = ordered.slice(0, max);
+  onMore(idOf(part.at(-1)!));
+  return part;
+}
+
+function targetsOf({ workers, instances, positionOf }: PlanInput): ReadonlyMap<string, Target[]> {
+  const positions = new Map(workers.map((worker) => [worker.id, positionOf?.(worker)]));
+  return ownTargets(instances, (id) => positions.get(id));
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}
+
+function advanceAll(input: PlanInput, all: () => readonly Candidate[], resolved: Around["resolved"]) {
   const { now, livenessOf, lost, isBelieved = () => true } = input;
   const steps: Step[] = [];
   if (!input.instances.some(isMoving)) return { steps, instances: input.instances };
-  const byId = new Map(all.map((candidate) => [candidate.id, candidate]));
+  const byId = new Map(all().map((candidate) => [candidate.id, candidate]));
   const around: Around = { now, livenessOf, lost, candidateOf: (id) => byId.get(id), isBelieved, resolved };
   const instances = input.instances.map((before) => {
     const { step, instance } = advance(before, around);
@@ -131,6 +176,7 @@ function advanceAll(input: PlanInput, all: readonly Candidate[], resolved: Aroun
   return { steps, instances };
 }
 
+const NO_TARGETS: ReadonlyMap<string, Target[]> = new Map();
 const NOT_MEASURED: Measured = { samples: [], tried: 0, pending: 0 };
 
 function isOpen(instance: Instance, isAutonomous: boolean): boolean {

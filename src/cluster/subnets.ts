@@ -3,8 +3,9 @@
  * given until it is removed, also across restarts of either side.
  */
 import { ADDRESSES_IN_SUBNET, formatPiece, SUBNET_SIZE, subnetPool } from "../addressing/address-plan.ts";
-import { isUsable, nextPiece, type Pool } from "../addressing/pool.ts";
-import { parseSubnet, type Subnet, sizeOf } from "../addressing/subnet.ts";
+import { nextPiece, type Pool } from "../addressing/pool.ts";
+import { rangeFinder } from "../addressing/range-finder.ts";
+import { parseSubnet, sizeOf } from "../addressing/subnet.ts";
 import type { Clock } from "../base/clock.ts";
 import { KeyedQueue } from "../base/keyed-queue.ts";
 import type { Logger } from "../base/log.ts";
@@ -25,6 +26,15 @@ export interface SubnetsOptions {
   readonly log: Logger;
 }
 
+interface Ranges {
+  readonly pool: Pool;
+  readonly blockOf: ReturnType<typeof rangeFinder>;
+  /** Of blocks and services. */
+  readonly rangeOf: ReturnType<typeof rangeFinder>;
+}
+
+const NO_RANGES: Ranges = { pool: subnetPool([]), blockOf: rangeFinder([]), rangeOf: rangeFinder([]) };
+
 /** A worker with fewer free addresses than this gets another subnet. */
 const MIN_ADDRESSES_FREE = 8;
 /** What a worker says of its addresses may be older than its newest subnet. */
@@ -39,18 +49,30 @@ export function subnetsFor(instances: number): number {
   return Math.ceil((instances + MIN_ADDRESSES_FREE) / ADDRESSES_IN_SUBNET);
 }
 
+/** @throws SUBNET_INVALID */
+function rangesOf({ serviceRange, blocks }: StoredNetwork): Ranges {
+  const pool = subnetPool(blocks);
+  return {
+    pool,
+    blockOf: rangeFinder(pool.ranges),
+    rangeOf: rangeFinder([parseSubnet(serviceRange), ...pool.ranges]),
+  };
+}
+
 export class Subnets {
   readonly #options: SubnetsOptions;
   readonly #queue = new KeyedQueue();
   readonly #subnets = new Map<number, StoredSubnet>();
+  /** First addresses of the subnets that each worker has. */
+  readonly #basesOf = new Map<string, Set<number>>();
   /** Subnets beyond what its instances need, and the monotonic ms at which the last one was granted. */
   readonly #spare = new Map<string, { readonly count: number; readonly at: number }>();
   /** Workers that have yet to be told. */
   readonly #untold = new Set<string>();
   /** By worker, as text; made when it is asked for. */
-  #given: ReadonlyMap<string, ReadonlySet<string>> | undefined;
+  readonly #given = new Map<string, ReadonlySet<string>>();
   #network: StoredNetwork | undefined;
-  #pool: Pool = subnetPool([]);
+  #ranges: Ranges = NO_RANGES;
 
   constructor(options: SubnetsOptions) {
     this.#options = options;
@@ -61,49 +83,47 @@ export class Subnets {
     for (const one of store.overlay.subnets()) {
       // Its worker was removed, and then everything ended before the subnet was freed.
       const isOrphan = one.workerId === undefined && one.freedAt === undefined;
-      this.#subnets.set(one.base, isOrphan ? { ...one, freedAt: clock.now() } : one);
+      this.#keep(isOrphan ? { ...one, freedAt: clock.now() } : one);
     }
-    this.#given = undefined;
     this.#network = store.overlay.network();
-    this.#pool = subnetPool(this.#network?.blocks ?? []);
+    this.#ranges = this.#network ? rangesOf(this.#network) : NO_RANGES;
     this.#tellAll();
   }
 
   /** The root's word. Subnets of blocks that it does not list any more stay with their workers, and go to nobody else. */
   takeNetwork(network: StoredNetwork): void {
     const { store, log } = this.#options;
-    const pool = subnetPool(network.blocks);
+    // First: what cannot be read must not be kept.
+    const ranges = rangesOf(network);
     store.write(() => store.overlay.putNetwork(network));
     this.#network = network;
-    this.#pool = pool;
+    this.#ranges = ranges;
     this.#tellAll();
-    const strangers = [...this.#subnets.values()].filter(({ base, workerId }) => workerId && !isUsable(pool, base));
+    const strangers = [...this.#subnets.values()].filter(({ base, workerId }) => workerId && !this.#isUsable(base));
     if (strangers.length > 0) {
-      const subnets = strangers.map(({ base }) => formatPiece(pool, base));
+      const subnets = strangers.map(({ base }) => formatPiece(this.#ranges.pool, base));
       log.warn({ subnets }, "the root does not know these subnets of our workers; it may give them to another cluster");
     }
   }
 
   /** The worker's subnets, as it was told. */
   given(workerId: string): ReadonlySet<string> {
-    this.#given ??= new Map(
-      [...Map.groupBy(this.#subnets.values(), (one) => one.workerId ?? "")].map(([id, held]) => [
-        id,
-        new Set(held.map(({ base }) => formatPiece(this.#pool, base))),
-      ]),
-    );
-    return (workerId !== "" && this.#given.get(workerId)) || new Set();
+    const known = this.#given.get(workerId);
+    if (known) return known;
+    const given = new Set(this.#of(workerId).map(({ base }) => formatPiece(this.#ranges.pool, base)));
+    this.#given.set(workerId, given);
+    return given;
   }
 
-  /** Of services, and of the sandboxes of this cluster. */
-  get ranges(): readonly Subnet[] {
-    return this.#network ? [parseSubnet(this.#network.serviceRange), ...this.#pool.ranges] : [];
+  /** Whether the address is one of services, or of the sandboxes of this cluster. */
+  isOverlay(address: number): boolean {
+    return this.#ranges.rangeOf(address) !== undefined;
   }
 
   /** How many could be given out now. */
   get free(): number {
-    const all = this.#pool.ranges.reduce((sum, range) => sum + sizeOf(range) / SUBNET_SIZE, 0);
-    const taken = [...this.#subnets.values()].filter((one) => isUsable(this.#pool, one.base) && !this.#isRested(one));
+    const all = this.#ranges.pool.ranges.reduce((sum, range) => sum + sizeOf(range) / SUBNET_SIZE, 0);
+    const taken = [...this.#subnets.values()].filter((one) => this.#isUsable(one.base) && !this.#isRested(one));
     return all - taken.length;
   }
 
@@ -121,6 +141,8 @@ export class Subnets {
     this.#put(this.#of(workerId).map(({ base }) => ({ base, freedAt })));
     this.#untold.add(workerId);
     this.#spare.delete(workerId);
+    this.#basesOf.delete(workerId);
+    this.#given.delete(workerId);
   }
 
   /** Gives what is missing, and publishes what has changed. Never rejects: what fails is tried again with the next call. */
@@ -131,7 +153,7 @@ export class Subnets {
       if (given.length > 0) {
         this.#put(given);
         log.info(
-          { subnets: given.map(({ base, workerId }) => [formatPiece(this.#pool, base), workerId]) },
+          { subnets: given.map(({ base, workerId }) => [formatPiece(this.#ranges.pool, base), workerId]) },
           "subnets given",
         );
         if (this.free < MIN_SUBNETS_FREE) onFewLeft();
@@ -154,28 +176,32 @@ export class Subnets {
     ]) {
       counts.set(workerId, (counts.get(workerId) ?? 0) + 1);
     }
-    const held = Map.groupBy(this.#subnets.values(), ({ workerId }) => workerId);
     const given = new Map<number, StoredSubnet>();
     // Where the search for one that was never given starts: all before it are taken.
     let cursor: number | undefined;
+    // Looked for only once: what is given meanwhile is the first of them.
+    let rested: number[] | undefined;
     for (const { id: workerId } of state.workers) {
       const wanted = subnetsFor(counts.get(workerId) ?? 0) + (this.#spare.get(workerId)?.count ?? 0);
-      for (let has = held.get(workerId)?.length ?? 0; has < wanted; has++) {
-        const base = this.#next(given, cursor);
+      for (let has = this.#basesOf.get(workerId)?.size ?? 0; has < wanted; has++) {
+        rested ??= this.#rested();
+        const isTaken = (piece: number) => this.#subnets.has(piece) || given.has(piece);
+        const base = nextPiece(this.#ranges.pool, { isTaken, cursor, rested: rested[0] });
         if (base === undefined) return [...given.values()];
-        if (!this.#subnets.has(base)) cursor = base;
+        if (base === rested[0]) rested.shift();
+        else cursor = base;
         given.set(base, { base, workerId });
       }
     }
     return [...given.values()];
   }
 
-  #next(given: ReadonlyMap<number, StoredSubnet>, cursor: number | undefined): number | undefined {
-    const rested = [...this.#subnets.values()]
-      .filter((one) => this.#isRested(one) && isUsable(this.#pool, one.base) && !given.has(one.base))
-      .sort((one, other) => one.freedAt! - other.freedAt!)[0];
-    const isTaken = (piece: number) => this.#subnets.has(piece) || given.has(piece);
-    return nextPiece(this.#pool, { isTaken, cursor, rested: rested?.base });
+  /** Those that may be given again, the longest free first. */
+  #rested(): number[] {
+    return [...this.#subnets.values()]
+      .filter((one) => this.#isRested(one) && this.#isUsable(one.base))
+      .sort((one, other) => one.freedAt! - other.freedAt!)
+      .map(({ base }) => base);
   }
 
   #isRested({ freedAt }: StoredSubnet): boolean {
@@ -183,8 +209,24 @@ export class Subnets {
     return freedAt !== undefined && Math.abs(this.#options.clock.now() - freedAt) >= QUARANTINE_MS;
   }
 
+  #isUsable(base: number): boolean {
+    return this.#ranges.blockOf(base) !== undefined;
+  }
+
   #of(workerId: string): StoredSubnet[] {
-    return [...this.#subnets.values()].filter((one) => one.workerId === workerId);
+    return [...(this.#basesOf.get(workerId) ?? [])].map((base) => this.#subnets.get(base)!);
+  }
+
+  #keep(one: StoredSubnet): void {
+    const { workerId: before } = this.#subnets.get(one.base) ?? {};
+    this.#subnets.set(one.base, one);
+    if (before !== undefined) {
+      this.#basesOf.get(before)?.delete(one.base);
+      this.#given.delete(before);
+    }
+    if (one.workerId === undefined) return;
+    this.#basesOf.set(one.workerId, (this.#basesOf.get(one.workerId) ?? new Set()).add(one.base));
+    this.#given.delete(one.workerId);
   }
 
   #put(subnets: readonly StoredSubnet[]): void {
@@ -192,9 +234,8 @@ export class Subnets {
     store.write(() => {
       for (const one of subnets) store.overlay.putSubnet(one);
     });
-    this.#given = undefined;
     for (const one of subnets) {
-      this.#subnets.set(one.base, one);
+      this.#keep(one);
       if (one.workerId !== undefined) this.#untold.add(one.workerId);
     }
   }
@@ -218,7 +259,7 @@ export class Subnets {
     const subnets = this.#of(workerId).toSorted((one, other) => one.base - other.base);
     if (!this.#network || subnets.length === 0) return undefined;
     const { serviceRange, key } = this.#network;
-    const texts = subnets.map(({ base }) => formatPiece(this.#pool, base));
+    const texts = subnets.map(({ base }) => formatPiece(this.#ranges.pool, base));
     return { serviceRange, subnets: texts, ...(key === undefined ? {} : { key }) };
   }
 }

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { ManualClock } from "../base/clock.fake.ts";
 import { type Logger, silentLogger } from "../base/log.ts";
 import { ClusterState } from "./cluster-state.ts";
+import type { Instance } from "./model.ts";
 import { ClusterStore } from "./store/cluster-store.ts";
 import { LIVENESS, Workers } from "./workers.ts";
 
@@ -82,8 +83,33 @@ test("placement looks when something has happened to an instance, and not when i
   };
   assert.equal(passesFor({ cpuPercent: 1 }), 1, "everything is told anew");
   assert.equal(passesFor({ cpuPercent: 2, memoryBytes: 5 }), 0, "measured");
+  assert.equal(passesFor({ detail: "healthy" }), 0, "runs on");
   assert.equal(passesFor({ status: "DEAD", detail: "ended" }), 1, "ended");
+  assert.equal(passesFor({ status: "PULLING", detail: "starts again" }), 0, "goes on as it should");
+  state.instance = () => ({ successor: {} }) as Instance;
+  assert.equal(passesFor({ status: "RUNNING" }), 1, "a move waits for it");
   assert.equal(passesFor({}, [`${"a".repeat(24)}-0`]), 1, "gone");
+  store.close();
+});
+
+test("whatever a worker sends is a sign of life, once it has told what it has", async () => {
+  const store = new ClusterStore(":memory:");
+  const clock = new ManualClock();
+  const state = new ClusterState({ store, clock, onChanged: () => {} });
+  const { id } = state.addWorker({ keyDigest: "d", info });
+  const workers = new Workers({
+    ...{ state, clock, log: silentLogger, onChanged: () => {}, onAddressesFree: () => {} },
+    ...{ onMoved: () => {}, onMeasured: () => {}, lieIn: () => undefined, disconnect: () => {} },
+  });
+  workers.alive(id);
+  assert.equal(workers.livenessOf(id), "suspect", "nobody knows yet what it has");
+  const report = { sequence: 1, full: true, manifest: 0, cpuPercent: 1, memoryPercent: 1, instances: [], removed: [] };
+  workers.receive({ kind: "report", workerId: id }, Buffer.from(JSON.stringify(report)));
+  for (let seconds = 0; seconds < 60; seconds += 10) {
+    await clock.advance(10_000);
+    workers.alive(id);
+    assert.equal(workers.livenessOf(id), "active");
+  }
   store.close();
 });
 

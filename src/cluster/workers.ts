@@ -7,17 +7,20 @@ import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { type ChildContact, type Liveness, liveness, lostChildren } from "../hierarchy/children.ts";
 import { describeSkew } from "../hierarchy/clock-skew.ts";
-import type { InstanceReport } from "../protocol/instance.ts";
+import type { InstanceReport, InstanceStatus } from "../protocol/instance.ts";
 import { type Measurement, Presence, WorkerReport, type WorkerTopic } from "../protocol/mqtt.ts";
 import type { NetworkCoordinate } from "../protocol/placement-request.ts";
 import { describeLie, type Lie } from "./claims.ts";
 import type { ClusterState } from "./cluster-state.ts";
 import { decode } from "./decode.ts";
 import type { Live, Trust } from "./live.ts";
+import { isMoving } from "./model.ts";
 import { isGone, isNews } from "./reports.ts";
 
 /** A restarted cluster is dialled by all of its workers at once, and needs so long for each of them. */
 const RETURN_MS = 10;
+
+const TOGETHER_MS = 1_000;
 
 export const LIVENESS = { suspectAfterMs: 15_000, lostAfterMs: 30_000 } as const;
 
@@ -50,7 +53,8 @@ export interface Contact {
 
 export interface WorkersOptions {
   readonly state: ClusterState;
-  readonly clock: Clock;
+  /** Goes on only while this cluster hears what is said: that it was busy is nobody else's silence. */
+  readonly clock: Pick<Clock, "now" | "monotonic">;
   readonly log: Logger;
   /** Something that placement depends on has changed. */
   readonly onChanged: () => void;
@@ -156,7 +160,9 @@ export class Workers {
 
   /** A sign of life, without news. One that has not told what it has must do so first. */
   alive(workerId: string): void {
-    if (!this.contact(workerId).connected) return;
+    const { connected, heardAt } = this.contact(workerId);
+    // Told of every packet: of those that come together one counts.
+    if (!connected || this.#options.clock.monotonic() - heardAt < TOGETHER_MS) return;
     const wasActive = this.livenessOf(workerId) === "active";
     this.#update(workerId, this.#now());
     if (!wasActive) this.#options.onChanged();
@@ -210,9 +216,9 @@ export class Workers {
     if (report.coordinate) this.#options.onMoved(workerId);
     if (report.addressesFree !== undefined) this.#options.onAddressesFree(workerId, report.addressesFree);
     this.#checkClaims(workerId, report);
-    this.#takeOver(workerId, report);
-    // Most reports only say that all is as it was.
-    if (!wasActive || tellsMore(report, before)) this.#options.onChanged();
+    const hasRoom = this.#takeOver(workerId, report);
+    // Most reports only say that all is as it was, or goes as it should.
+    if (!wasActive || hasRoom || tellsMore(report, before, this.#isMoving)) this.#options.onChanged();
   }
 
   /** Says it once, until it changes. */
@@ -230,7 +236,8 @@ export class Workers {
     else log.info(worker, "what a worker says of its place in the overlay is believed again");
   }
 
-  #takeOver(workerId: string, report: WorkerReport): void {
+  /** True when something has gone that took room. */
+  #takeOver(workerId: string, report: WorkerReport): boolean {
     const { state } = this.#options;
     if (report.info) {
       // Names are given at registration only, where they are seen to be unique.
@@ -240,10 +247,15 @@ export class Workers {
     state.outgrow(workerId, report.manifest);
     for (const instance of report.instances) state.observe(workerId, instance);
     const { holds } = this.contact(workerId);
-    for (const withdrawal of state.withdrawals.filter((one) => one.workerId === workerId)) {
-      if (isGone(withdrawal, report.manifest, holds.get(withdrawal.instanceId))) state.settle(withdrawal);
-    }
+    const gone = state.withdrawalsOn(workerId).filter((one) => isGone(one, report.manifest, holds.get(one.instanceId)));
+    for (const withdrawal of gone) state.settle(withdrawal);
+    return gone.length > 0;
   }
+
+  readonly #isMoving = (instanceId: string): boolean => {
+    const instance = this.#options.state.instance(instanceId);
+    return instance !== undefined && isMoving(instance);
+  };
 
   #compareClocks(workerId: string, theirs: number): void {
     const clockOffMs = theirs - this.#options.clock.now();
@@ -278,10 +290,16 @@ export class Workers {
   }
 }
 
-/** Whether placement should look: what instances use, and the load of the machine, it does not go by. */
-function tellsMore(report: WorkerReport, { manifest, holds }: Contact): boolean {
+/** On its way to run, or running: only its move, if there is one, waits for that. Deadlines are looked at every two seconds anyway. */
+const AS_WANTED: ReadonlySet<InstanceStatus> = new Set(["NODE_SCHEDULED", "PULLING", "CREATING", "RUNNING"]);
+
+/** Whether placement should look at once: what instances use, and the load of the machine, it does not go by. */
+function tellsMore(report: WorkerReport, { manifest, holds }: Contact, isMoving: (id: string) => boolean): boolean {
   const { full, info, removed, instances, coordinate, measured = [] } = report;
   if (full || info !== undefined || report.manifest !== manifest) return true;
   if (coordinate !== undefined || measured.length + removed.length > 0) return true;
-  return instances.some((instance) => isNews(holds.get(instance.instanceId), instance));
+  return instances.some((instance) => {
+    if (AS_WANTED.has(instance.status) && !isMoving(instance.instanceId)) return false;
+    return isNews(holds.get(instance.instanceId), instance);
+  });
 }
