@@ -1,6 +1,6 @@
 /** One role of the product as it ships, in a process of its own with a state folder and ports of its own, and what it costs. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { createWriteStream, readdirSync, readFileSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { systemClock } from "../../src/base/clock.ts";
@@ -22,9 +22,9 @@ export interface Options {
   readonly nodeFlags: readonly string[];
 }
 
-/** The flags with which bin/oak runs a role. */
+/** The flags with which bin/oak runs a root or a cluster. */
 const NODE_FLAGS = [
-  ...["--disable-warning=ExperimentalWarning", "--max-semi-space-size=1", "--no-maglev", "--v8-pool-size=1"],
+  ...["--disable-warning=ExperimentalWarning", "--max-semi-space-size=16", "--no-maglev", "--v8-pool-size=1"],
 ];
 
 export class Role {
@@ -49,11 +49,11 @@ export class Role {
 
   async start(): Promise<void> {
     const env = { ...process.env, MALLOC_TRIM_THRESHOLD_: "131072" };
-    const child = spawn(process.execPath, this.#args, { stdio: ["ignore", "pipe", "pipe"], env });
-    const log = createWriteStream(this.#logPath, { flags: "a" });
-    child.stdout.pipe(log);
-    child.stderr.pipe(log);
-    child.once("close", (code, signal) => {
+    // It writes the file itself: what it says last is there when it has ended.
+    const log = openSync(this.#logPath, "a");
+    const child = spawn(process.execPath, this.#args, { stdio: ["ignore", log, log], env });
+    closeSync(log);
+    child.once("exit", (code, signal) => {
       if (code !== 0) console.error(`${this.#args.join(" ")} ended (${code ?? signal}):\n${this.lastWords()}`);
     });
     this.#child = child;

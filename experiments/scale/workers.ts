@@ -30,6 +30,8 @@ export interface WorkersResult {
   readonly placeMs: number;
   /** A new worker, by token. */
   readonly joinMs: number;
+  /** With all workers connected. */
+  readonly stopMs: number;
   /** From the start of a cluster whose workers all try to come back to it. */
   readonly returnMs: number;
 }
@@ -78,20 +80,20 @@ export async function measureWorkers(count: number, options: Options): Promise<W
     const changes = new Changes(workers.flatMap(instancesOf), count / WORKERS_PER_CHANGE);
     root.onInstance = ({ instanceId, detail }) => changes.arrived(instanceId, detail);
     changes.start();
-    const busy = await cluster.cost(options.seconds / 2);
+    const busy = await cluster.cost(options.seconds);
     const latencyMs = await changes.stop();
     const placeMs = await measurePlacement(root, wanted);
     const joinMs = await measureJoin(new HttpClient(`http://127.0.0.1:${joinPort}`), folder, (index, token) =>
       simulate(count + index, token),
     );
-    await cluster.stop();
+    const stopMs = await timed(() => cluster.stop());
     const returnMs = await timed(async () => {
       await cluster.start();
       await allActive(root, count);
     });
     return {
       ...{ workers: count, instances: assignments.length },
-      ...{ connectMs, idle, busy, latencyMs, placeMs, joinMs, returnMs },
+      ...{ connectMs, idle, busy, latencyMs, placeMs, joinMs, stopMs, returnMs },
     };
   } catch (error) {
     console.error(cluster.lastWords());
