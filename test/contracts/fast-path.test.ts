@@ -308,9 +308,9 @@ function defineTests(): void {
     await killAgent();
     const [dead] = await seenByRules("11", id);
     assert.ok(dead! >= 2000, `without an agent the rules saw ${dead} of 2,000 packets`);
-    process.env["OAK_FAST_PATH"] = "off";
+    Object.assign(process.env, { OAK_FAST_PATH: "off" });
     await restart();
-    delete process.env["OAK_FAST_PATH"];
+    Reflect.deleteProperty(process.env, "OAK_FAST_PATH");
     assert.deepEqual(await one.agent.fastPath(), { on: false, reason: "switched off by a setting" });
     const [off] = await seenByRules("11", id);
     assert.ok(off! >= 2000, `switched off the rules saw ${off} of 2,000 packets`);

@@ -6,7 +6,8 @@ import type { Overlay, Peer, Routes, ServiceRoutes } from "../../src/net/overlay
 
 const [stateDir = ""] = process.argv.slice(2);
 const log = createLogger({ level: "warn", format: "text", write: (line) => process.stderr.write(line), now: Date.now });
-const fastPath = process.env["OAK_FAST_PATH"] !== "off";
+const { OAK_FAST_PATH } = process.env;
+const fastPath = OAK_FAST_PATH !== "off";
 const network = new LinuxNetwork({ stateDir, poolSize: 1, fastPath, log, clock: systemClock });
 const { signal } = new AbortController();
 let services: readonly ServiceRoutes[] = [];

@@ -114,7 +114,9 @@ export async function openBpf(): Promise<Bpf> {
 
 /** Whether the kernel refused with this error, as `ENODEV`. */
 export function hasErrno(error: unknown, name: string): boolean {
-  return error instanceof AppError && error.details["errno"] === name;
+  if (!(error instanceof AppError)) return false;
+  const { errno } = error.details;
+  return errno === name;
 }
 
 function refusal(command: string, number: number, names: Record<string, number>, log: Buffer | undefined): AppError {
