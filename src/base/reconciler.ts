@@ -67,7 +67,7 @@ export class Reconciler {
       }
       const restMs = Math.min(MAX_REST_MS, (this.#clock.monotonic() - startedAt) * (1 / maxShare - 1));
       if (restMs >= 1) await pause(this.#clock, restMs, signal);
-      await this.#pause(pauseMs - restMs, signal);
+      await this.#pause(Math.max(0, pauseMs - restMs), signal);
       if (debounceMs > 0 && !signal.aborted) await pause(this.#clock, debounceMs, signal);
     }
   }

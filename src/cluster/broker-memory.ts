@@ -11,7 +11,7 @@ export interface RetainedPacket {
   readonly payload: Uint8Array | string;
 }
 
-/** The broker's port for storage; it calls no other methods for clean sessions. */
+/** The broker's port for storage: all methods that it calls, since a client may send whatever it likes. */
 export class BrokerMemory {
   /** Folder of the topic → topic → message. Filters have a wildcard for the last level, or none: see access.ts. */
   readonly #folders = new Map<string, Map<string, RetainedPacket>>();
@@ -56,6 +56,17 @@ export class BrokerMemory {
 
   streamWill(): Readable {
     return Readable.from(NOTHING);
+  }
+
+  /** Of messages of QoS 2, none of which gets this far, and of sessions that last: nobody has any. */
+  async incomingStorePacket(): Promise<void> {}
+  async incomingGetPacket(): Promise<undefined> {}
+  async incomingDelPacket(): Promise<void> {}
+  async outgoingUpdate(): Promise<void> {}
+  async outgoingEnqueue(): Promise<void> {}
+  async addSubscriptions(): Promise<void> {}
+  async subscriptionsByClient(): Promise<readonly never[]> {
+    return NOTHING;
   }
 }
 

@@ -95,3 +95,48 @@ test("a crowd that dials at once is let in, and closing ends also those that hav
   await broker.close();
   await Promise.all(ends);
 });
+
+test("whatever packet a worker sends, the broker goes on", async (t) => {
+  const broker = new Broker({
+    ...{ host: "127.0.0.1", port: 0, onMessage: () => {}, onHeard: () => {}, clock: systemClock, log: silentLogger },
+    keyDigestOf: () => secretDigest("key"),
+  });
+  await broker.open();
+  const { port } = await broker.listen();
+  t.after(() => broker.close());
+  const hello = { cmd: "connect", clientId: "", username: ID, password: Buffer.from("key"), clean: true } as const;
+  const dial = async () => {
+    const socket = connect({ host: "127.0.0.1", port });
+    t.after(() => socket.destroy());
+    socket.on("error", () => {});
+    socket.write(mqtt.generate({ ...hello, protocolId: "MQTT", protocolVersion: 4, keepalive: 30 }));
+    await once(socket, "data");
+    return socket;
+  };
+  const topic = `workers/${ID}/report`;
+  const payload = Buffer.from("{}");
+  const packets: Packet[] = [
+    { cmd: "puback", messageId: 7 },
+    { cmd: "pubrec", messageId: 7 },
+    { cmd: "pubrel", messageId: 7 },
+    { cmd: "pubcomp", messageId: 7 },
+    { cmd: "publish", topic, payload, qos: 2, dup: false, retain: false, messageId: 8 },
+    { cmd: "publish", topic, payload, qos: 1, dup: true, retain: true, messageId: 9 },
+    { cmd: "subscribe", subscriptions: [{ topic: "#", qos: 2 }], messageId: 10 },
+    { cmd: "subscribe", subscriptions: [{ topic: `workers/${ID}/manifest`, qos: 2 }], messageId: 11 },
+    { cmd: "unsubscribe", unsubscriptions: ["nothing/like/it"], messageId: 12 },
+    { cmd: "pingreq" },
+    { ...hello, protocolId: "MQTT", protocolVersion: 4, keepalive: 30 },
+    { cmd: "disconnect" },
+  ];
+  for (const packet of packets) {
+    const socket = await dial();
+    socket.write(mqtt.generate(packet));
+    // Taken in, whether or not it is answered: what is asked of the next connection comes after.
+    const ended = once(socket, "close");
+    await Promise.race([once(socket, "data"), ended, systemClock.sleep(50)]);
+    socket.destroy();
+    await ended;
+  }
+  await dial();
+});

@@ -267,9 +267,9 @@ export class Workers {
 
   /** A repeated report says nothing new; after a gap only everything helps. */
   #skip(workerId: string, sequence: number): void {
-    const { expected } = this.contact(workerId);
+    const { expected, connected } = this.contact(workerId);
     this.#update(workerId, this.#now());
-    if (expected === undefined || sequence < expected) return;
+    if (expected === undefined || (connected && sequence < expected)) return;
     this.#options.log.warn({ workerId, sequence, expected }, "reports missing; connection ended to get a full one");
     this.#update(workerId, { expected: undefined });
     this.#options.disconnect(workerId);

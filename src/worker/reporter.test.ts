@@ -16,6 +16,7 @@ function setUp(clock: Clock = systemClock) {
   const waiting: PromiseWithResolvers<void>[] = [];
   const instances = new Instances({ log: silentLogger, clock, onChange: () => reporter.trigger() });
   const load = { cpuPercent: 1, memoryPercent: 20 };
+  const measuring = { promise: Promise.resolve() };
   const link = {
     isConnected: true,
     report: (report: WorkerReport) => {
@@ -31,14 +32,17 @@ function setUp(clock: Clock = systemClock) {
     isReady: () => true,
     addressesFree: () => undefined,
     surroundings: () => ({}),
-    measure: async () => ({ ...load }),
+    measure: async () => {
+      await measuring.promise;
+      return { ...load };
+    },
   });
   const desired = desiredInstance();
   const { instanceId } = desired;
   instances.expect({ revision: 1, instances: new Map([[instanceId, desired]]) }, {});
   const say = (detail: string) => instances.update(instanceId, undefined, { detail });
   const use = (cpuPercent: number, memoryBytes: number) => instances.measure(instanceId, { cpuPercent, memoryBytes });
-  return { sent, waiting, reporter, say, use, load };
+  return { sent, waiting, reporter, say, use, load, measuring };
 }
 
 async function running(use: (parts: ReturnType<typeof setUp>) => Promise<void>, clock?: Clock): Promise<void> {
@@ -84,6 +88,23 @@ test("on a link that acknowledges nothing reports do not pile up: later changes 
     await eventually(() => sent.length === 9, "one more");
     assert.equal(sent[8]?.instances[0]?.detail, "change 20");
   }));
+
+test("a connection that begins while a report is being made gets everything first", () => {
+  const clock = new ManualClock();
+  return running(async ({ sent, reporter, say, measuring }) => {
+    await eventually(() => sent.length === 1, "the first");
+    // Past the time for which the last measurement counts.
+    const measured = Promise.withResolvers<void>();
+    measuring.promise = measured.promise;
+    await clock.advance(60_000);
+    say("a change");
+    await systemClock.sleep(5);
+    reporter.connected();
+    measured.resolve();
+    await eventually(() => sent.length >= 2, "one more");
+    assert.deepEqual([sent[1]?.sequence, sent[1]?.full], [1, true]);
+  }, clock);
+});
 
 test("after a report that was lost comes a full one", () =>
   running(async ({ sent, waiting, say }) => {

@@ -100,6 +100,8 @@ export class Reporter {
     const full = this.#isFullDue;
     const ownInfo = full ? await info(signal) : undefined;
     const load = await this.#currentLoad();
+    // A connection has begun or ended meanwhile.
+    if (this.#isFullDue !== full) return this.trigger();
     // Numbered and taken together: nothing may be awaited between here and the sending.
     const addressesFree = this.#parts.addressesFree();
     const surroundings = this.#parts.surroundings(full);
