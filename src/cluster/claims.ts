@@ -19,7 +19,7 @@ export interface Known {
   readonly allowed: readonly Subnet[];
   /** Of services and sandboxes: no machine has such an address. */
   readonly isOverlay: (address: number) => boolean;
-  /** Another worker that is connected from the address, while this one is not. */
+  /** Another worker, whose address it is. */
   readonly holderOf: (address: string) => string | undefined;
 }
 

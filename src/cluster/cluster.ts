@@ -228,6 +228,7 @@ function assemble(
     ...{ state, log },
     retain: (topic, payload) => broker.retain(topic, payload),
     onAssigned: (id, applicationIds) => overlay.routes.assigned(id, applicationIds),
+    onWithdrawn: (id, applicationIds) => overlay.routes.withdrawn(id, applicationIds),
   });
   const loop: PlacementLoop = new PlacementLoop({
     state,
@@ -278,7 +279,7 @@ function assemble(
     state.removeWorker(id);
     workers.forget(id);
     measuring.forget(id);
-    overlay.routes.leave(id);
+    overlay.forget(id);
     disconnect(id);
     forgetQuestions(id);
     placement.trigger();

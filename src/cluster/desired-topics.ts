@@ -12,6 +12,8 @@ export interface DesiredTopicsOptions {
   readonly retain: (topic: string, payload: string) => Promise<void>;
   /** A connected worker has been written that it is to run instances of these applications, too. */
   readonly onAssigned: (workerId: string, applicationIds: readonly string[]) => void;
+  /** It has been written that it is to run nothing of these applications any more. */
+  readonly onWithdrawn: (workerId: string, applicationIds: readonly string[]) => void;
   readonly log: Logger;
 }
 
@@ -61,13 +63,13 @@ export class DesiredTopics {
   }
 
   async #publish(workerId: string): Promise<void> {
-    const { state, retain, onAssigned } = this.#options;
+    const { state, retain, onAssigned, onWithdrawn } = this.#options;
     const worker = state.worker(workerId);
     const published = this.#published.get(workerId) ?? { revision: -1, instances: new Map() };
     this.#published.set(workerId, published);
     const wanted = state.placedOn(workerId);
     const ids = new Set(wanted.map(({ instance }) => idOf(instance)));
-    const gone = [...published.instances.keys()].filter((id) => !ids.has(id));
+    const gone = [...published.instances].filter(([id]) => !ids.has(id));
     const applicationIds = new Set<string>();
     for (const { instance, placement } of wanted) {
       const { assignment } = instance;
@@ -83,7 +85,9 @@ export class DesiredTopics {
     const manifest = worker && JSON.stringify(toManifest(worker.manifestRevision, wanted));
     await retain(topics.manifest(workerId), manifest ?? "");
     if (applicationIds.size > 0) onAssigned(workerId, [...applicationIds]);
-    for (const instanceId of gone) {
+    const left = without(gone, wanted);
+    if (left.length > 0) onWithdrawn(workerId, left);
+    for (const [instanceId] of gone) {
       await retain(topics.desired(workerId, instanceId), "");
       published.instances.delete(instanceId);
     }
@@ -93,6 +97,13 @@ export class DesiredTopics {
       this.#published.delete(workerId);
     }
   }
+}
+
+/** The applications of those that are gone, but for those that have other instances there. */
+function without(gone: readonly [string, PublishedInstance][], wanted: readonly Placed[]): string[] {
+  const applicationIds = new Set(gone.map(([, { assignment }]) => assignment.applicationId));
+  for (const { instance } of wanted) applicationIds.delete(instance.assignment.applicationId);
+  return [...applicationIds];
 }
 
 function toDesired({ assignment, number, standby }: PublishedInstance): DesiredInstance {

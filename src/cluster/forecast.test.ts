@@ -95,3 +95,32 @@ test("what would wait says for what", () => {
     ["waits", "waiting for a measurement of 192.0.2.7, for at most 15 s"],
   );
 });
+
+test("only what is asked about is decided: what is open already takes nothing from it", () => {
+  const open: Instance = { ...running(7, ""), placement: undefined };
+  const lost = running(8, "id-gone");
+  const answers = forecast(
+    observed({
+      workers: [worker("big", 1000), worker("gone", 600)],
+      instances: [lost, open],
+      livenessOf: (id) => (id === "id-gone" ? "lost" : "active"),
+      lost: new Set(["id-gone"]),
+    }),
+    question({ instances: ask(1, 2) }),
+  );
+  assert.deepEqual(
+    answers.map(({ instanceId, outcome, worker: name }) => [instanceId, outcome, name]),
+    [
+      [id(1), "placed", "big"],
+      [id(2), "declined", undefined],
+    ],
+  );
+});
+
+test("of too many the first are decided, and of the others nothing is said", () => {
+  const answers = forecast(observed(), question({ instances: ask(1, 2, 3) }), 2);
+  assert.deepEqual(
+    answers.map(({ instanceId }) => instanceId),
+    [id(1), id(2)],
+  );
+});

@@ -1,4 +1,5 @@
 /** What a cluster keeps: plain immutable data. */
+import { type Tries, withTry } from "../hierarchy/tries.ts";
 import type { WorkerInfo } from "../protocol/capacity.ts";
 import type { Assignment, InstanceReport } from "../protocol/instance.ts";
 import type { PlacementRequest } from "../protocol/placement-request.ts";
@@ -66,6 +67,8 @@ export interface Instance {
   readonly failures: number;
   /** Workers that had their try, with the reason that it ended; forgotten when it is made anew, or has moved as it should. */
   readonly tried: ReadonlyMap<string, string>;
+  /** Workers that could not take it over while it ran elsewhere. In memory only: after a restart each may try once more. */
+  readonly failedMoves?: Tries | undefined;
 }
 
 export interface Refusal {
@@ -119,26 +122,36 @@ export function isMoving({ successor, predecessor }: Instance): boolean {
 
 /** The instance once its successor is in charge. @param now monotonic ms */
 export function succeeded(instance: Instance, successor: Successor, moveNote: string, now: number): Instance {
-  const { assignment, placement: left, report: leftReport } = instance;
+  const { assignment, placement: left, report: leftReport, failedMoves } = instance;
   const { placement, report, seenAt, since } = successor;
   return {
-    ...{ assignment, placement, report, seenAt, since, moveNote, failures: 0, tried: new Map() },
+    ...{ assignment, placement, report, seenAt, since, moveNote, failures: 0, tried: new Map(), failedMoves },
     ...(left ? { predecessor: { placement: left, report: leftReport, seenAt: now } } : {}),
   };
 }
 
-/** The instance once its predecessor is in charge again, and why that is; the other worker has had its try. */
+/** The instance once it is clear that it does not move to this worker, which then rests. @param now monotonic ms */
+export function abandoned(instance: Instance, workerId: string, reason: string, now: number): Instance {
+  return {
+    ...instance,
+    successor: undefined,
+    failedMoves: withTry(instance.failedMoves ?? NONE, workerId, reason, now),
+  };
+}
+
+/** The instance once its predecessor is in charge again, and why that is; the other worker rests. @param now monotonic ms */
 export function returned(
   instance: Instance,
   { placement, report }: Predecessor,
   { reason, moveNote }: { readonly reason: string; readonly moveNote: string },
   now: number,
 ): Instance {
-  const { assignment, placement: left, tried: before, since } = instance;
-  const tried = new Map(before);
-  if (left) tried.set(left.workerId, reason);
-  return { assignment, placement, report, seenAt: now, since, moveNote, failures: 0, tried };
+  const { assignment, placement: left, tried, since, failedMoves: before = NONE } = instance;
+  const failedMoves = left ? withTry(before, left.workerId, reason, now) : before;
+  return { assignment, placement, report, seenAt: now, since, moveNote, failures: 0, tried, failedMoves };
 }
+
+const NONE: Tries = new Map();
 
 /** It ran once and ended well: it uses nothing any more and never runs again. */
 export function isCompleted({ report }: Instance): boolean {

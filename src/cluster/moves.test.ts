@@ -131,11 +131,49 @@ test("a new one that fails goes, the old one stays, and that worker has had its 
     bench.gone(1);
     bench.liveness.set(b, "active");
     bench.broken.set(1, "still too far");
-    assert.deepEqual(bench.pass(), [], "not there again");
+    assert.deepEqual(bench.pass(), [], "not there again so soon");
     const c = bench.worker("c");
     bench.broken.set(1, "still too far");
     assert.deepEqual(bench.pass(), [{ do: "prepare", instanceId: idOf(1), workerId: c, reason: "still too far" }]);
   }
+});
+
+test("a worker that could not take over rests, each time twice as long, and is tried again then", async () => {
+  const { bench, b } = moving();
+  for (const restMs of [60_000, 120_000, 240_000]) {
+    bench.liveness.set(b, "lost");
+    assert.deepEqual(kinds(bench.pass()), ["abandon"]);
+    bench.gone(1);
+    bench.liveness.set(b, "active");
+    await bench.clock.advance(restMs - 1);
+    bench.broken.set(1, "still too far");
+    assert.deepEqual(bench.pass(), []);
+    await bench.clock.advance(1);
+    bench.broken.set(1, "still too far");
+    assert.deepEqual(bench.pass(), [{ do: "prepare", instanceId: idOf(1), workerId: b, reason: "still too far" }]);
+  }
+});
+
+test("a worker that fell silent in an earlier life of the instance is moved to like any other", () => {
+  const { bench, a, b } = running();
+  bench.liveness.set(a, "lost");
+  assert.deepEqual(kinds(bench.pass()), ["withdraw", "place"]);
+  bench.gone(1);
+  bench.says(1, "RUNNING", 2, { live: LIVE });
+  bench.liveness.set(a, "active");
+  bench.broken.set(1, "too far");
+  assert.deepEqual(bench.pass(), [{ do: "prepare", instanceId: idOf(1), workerId: a, reason: "too far" }]);
+  assert.equal(bench.at(1), b);
+});
+
+test("a worker that could not take over gets its try all the same when the old one fails again and again", () => {
+  const { bench, b } = moving();
+  bench.successorSays(1, "FAILED");
+  assert.deepEqual(kinds(bench.pass()), ["abandon"]);
+  bench.gone(1);
+  for (let since = 2; since < 2 + FAILURES_BEFORE_MOVE; since++) bench.says(1, "FAILED", since);
+  assert.deepEqual(kinds(bench.pass()), ["withdraw", "place"]);
+  assert.equal(bench.at(1), b);
 });
 
 test("a place that has become as bad in the meantime is not moved to", async () => {
@@ -198,7 +236,7 @@ test("a new one that fails right after the switch gives way to the old one, whic
     const after = bench.instance(1);
     assert.deepEqual([after.placement?.workerId, after.report?.status], [a, "RUNNING"]);
     assert.match(after.moveNote!, note);
-    assert.deepEqual([...after.tried.keys()], [b]);
+    assert.deepEqual([...after.failedMoves!.keys()], [b]);
     assert.deepEqual(
       bench.state.withdrawals.map(({ workerId }) => workerId),
       [b],
@@ -241,6 +279,27 @@ test("a worker that is removed takes its part of the move with it", () => {
   second.bench.state.removeWorker(second.b);
   assert.deepEqual([second.bench.at(1), second.bench.instance(1).successor], [second.a, undefined]);
   assert.deepEqual(second.bench.pass(), []);
+});
+
+test("if the new one's worker is removed right after the switch, the old one, which still runs, takes over again", () => {
+  const { bench, a, b } = moving(checked);
+  bench.successorSays(1, "RUNNING", { live: LIVE });
+  assert.deepEqual(kinds(bench.pass()), ["switch"]);
+  const { placement } = bench.instance(1).predecessor!;
+  const { manifestRevision } = bench.state.worker(a)!;
+  bench.state.removeWorker(b);
+  const after = bench.instance(1);
+  assert.deepEqual([after.placement, after.report?.status, after.predecessor], [placement, "RUNNING", undefined]);
+  assert.equal(after.moveNote, "back from a worker that was removed");
+  assert.deepEqual([bench.state.withdrawals, bench.pass()], [[], []], "nothing is stopped, nothing started");
+  assert.ok(bench.state.worker(a)!.manifestRevision > manifestRevision, "it is told that the traffic is its own");
+
+  const dead = moving(checked);
+  dead.bench.successorSays(1, "RUNNING", { live: LIVE });
+  dead.bench.pass();
+  dead.bench.predecessorSays(1, "DEAD");
+  dead.bench.state.removeWorker(dead.b);
+  assert.deepEqual(kinds(dead.bench.pass()), ["place"], "one that does not run is made anew");
 });
 
 test("what the root takes back or makes anew leaves both workers", () => {

@@ -21,7 +21,16 @@ import type { PlacementRequest } from "../protocol/placement-request.ts";
 import type { Candidate } from "../scheduler/candidate.ts";
 import { describeRange, nearnessOf } from "../scheduler/nearness.ts";
 import type { Live } from "./live.ts";
-import { type Instance, idOf, type Placement, type Predecessor, returned, type Successor, succeeded } from "./model.ts";
+import {
+  abandoned,
+  type Instance,
+  idOf,
+  type Placement,
+  type Predecessor,
+  returned,
+  type Successor,
+  succeeded,
+} from "./model.ts";
 
 export type MoveStep =
   /** Another worker starts it, too. */
@@ -77,9 +86,8 @@ export function advance(instance: Instance, around: Around): Advanced {
   const isFar = isDue && !mustSwitch ? brokenThere(instance, successor, around) : undefined;
   const failure = whyAbandoned(handover) ?? isFar;
   if (failure !== undefined) {
-    const tried = new Map(instance.tried).set(workerId, failure);
     const step = { do: "abandon", instanceId, workerId, reason: failure } as const;
-    return { step, instance: { ...instance, successor: undefined, tried } };
+    return { step, instance: abandoned(instance, workerId, failure, around.now) };
   }
   if (!isDue) return { instance };
   const { reason } = successor;

@@ -1,5 +1,5 @@
 /** What the steps of a move, and the removal of a worker in the middle of one, change in the cluster's state. */
-import { type Instance, isCompleted, returned, succeeded } from "./model.ts";
+import { abandoned, type Instance, isCompleted, returned, succeeded } from "./model.ts";
 import type { MoveStep } from "./moves.ts";
 import type { StateChange } from "./state-change.ts";
 
@@ -29,9 +29,8 @@ export function applyMove(
     change.putInstance(succeeded(instance, successor, moveNote, seenAt));
   } else if (step.do === "abandon" && successor) {
     change.release(instance, successor.placement);
-    const tried = new Map(instance.tried).set(workerId, step.reason);
     const moveNote = `not moved to ${nameOf(workerId)}: ${step.reason}`;
-    change.putInstance({ ...instance, successor: undefined, tried, moveNote });
+    change.putInstance({ ...abandoned(instance, workerId, step.reason, seenAt), moveNote });
   } else if (step.do === "return" && placement && predecessor) {
     const { reason } = step;
     change.release(instance, placement);
@@ -55,6 +54,12 @@ export function withoutWorker(change: StateChange, instance: Instance, workerId:
     change.revise(successor.placement.workerId);
     const moveNote = `moved from a worker that was removed: ${successor.reason}`;
     change.putInstance(succeeded({ ...instance, placement: undefined }, successor, moveNote, now.seenAt));
+  } else if (predecessor?.report?.status === "RUNNING") {
+    change.revise(predecessor.placement.workerId);
+    const reason = "the worker was removed";
+    const moveNote = "back from a worker that was removed";
+    const left = { ...instance, placement: undefined };
+    change.putInstance(returned(left, predecessor, { reason, moveNote }, now.seenAt));
   } else {
     if (predecessor) change.release(instance, predecessor.placement);
     change.putInstance({ assignment, ...now, failures: 0, tried: new Map() });

@@ -3,6 +3,7 @@ import type { Subnet } from "../addressing/subnet.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { topics } from "../protocol/mqtt.ts";
+import { AddressHolders } from "./address-holders.ts";
 import type { Broker } from "./broker.ts";
 import { type Lie, lieIn } from "./claims.ts";
 import type { ClusterState } from "./cluster-state.ts";
@@ -21,7 +22,7 @@ export interface OverlayParts {
   readonly broker: Pick<Broker, "retain" | "deliver" | "disconnect" | "connectedFrom">;
   /** Where workers may have subnets of their own. */
   readonly allowedSubnets: readonly Subnet[];
-  readonly workers: Pick<Workers, "trustOf" | "areAllTrusted">;
+  readonly workers: Pick<Workers, "trustOf" | "areAllTrusted" | "contact">;
   readonly uplink: Pick<Uplink, "isConnected" | "sendInterest" | "membershipChanged">;
   readonly clock: Clock;
   readonly log: Logger;
@@ -38,15 +39,20 @@ export interface Overlay {
   affectedBy(instanceId: string): readonly string[];
   /** Traffic should come to this worker's instances again, or not any more; what their siblings get depends on it. */
   trustChanged(workerId: string): void;
+  /** The worker is removed. */
+  forget(workerId: string): void;
 }
 
 export function createOverlay(parts: OverlayParts): Overlay {
   const { state, store, broker, workers, uplink, allowedSubnets, clock, log } = parts;
+  const holders = new AddressHolders({
+    connectedFrom: (address) => broker.connectedFrom(address),
+    isConnected: (id) => workers.contact(id).connected,
+  });
   const lieOf = (workerId: string, live: Live) => {
     const holderOf = (address: string) => {
-      const there = broker.connectedFrom(address);
-      const [holder] = there;
-      return holder === undefined || there.has(workerId) ? undefined : state.worker(holder)?.hostname;
+      const holder = holders.otherThan(workerId, address);
+      return holder === undefined ? undefined : state.worker(holder)?.hostname;
     };
     const isOverlay = (address: number) => subnets.isOverlay(address);
     return lieIn(live, { given: subnets.given(workerId), allowed: allowedSubnets, isOverlay, holderOf });
@@ -89,6 +95,10 @@ export function createOverlay(parts: OverlayParts): Overlay {
       routes.leave(workerId);
       // Should it be there after all, its next connection begins with all of its interest.
       broker.disconnect(workerId);
+    },
+    forget: (workerId) => {
+      holders.forget(workerId);
+      routes.leave(workerId);
     },
   };
 }

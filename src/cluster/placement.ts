@@ -49,7 +49,7 @@ export class PlacementLoop {
   readonly #options: PlacementOptions;
   readonly #promises: Promises;
   /** Where the last pass ended, if there was too much for one. */
-  #last: string | undefined;
+  #last: Portion["after"];
 
   constructor(options: PlacementOptions) {
     this.#options = options;
@@ -70,7 +70,7 @@ export class PlacementLoop {
     // Observed again: while a plugin thinks, the world goes on.
     const observed = this.#observe(round);
     const decided = new Set<string>();
-    let last: string | undefined;
+    let last: Portion["after"];
     const steps = plan({
       ...observed,
       portion: { ...observed.portion, onMore: (id) => (last = id) },
@@ -95,10 +95,10 @@ export class PlacementLoop {
     return last === undefined || steps.length === 0 ? undefined : { againInMs: 0 };
   }
 
-  /** What would become of instances if they came now. Nothing changes; a plugin is not asked. */
+  /** What would become of instances if they came now, of no more than a pass looks at. Nothing changes; a plugin is not asked. */
   forecast(question: Forecast): PlannedInstance[] {
     const observed = this.#observe({ moves: new Map() });
-    return forecast({ ...observed, isAutonomous: false, portion: undefined }, question);
+    return forecast({ ...observed, isAutonomous: false, portion: undefined }, question, observed.portion.max);
   }
 
   #observe({ moves }: Pick<Round, "moves">): PlanInput & { readonly portion: Portion } {

@@ -6,7 +6,7 @@ import type { InstanceStatus } from "../protocol/instance.ts";
 import { assignment, Bench, idOf, port80 } from "./builders.fake.ts";
 import { candidates } from "./capacity.ts";
 import { FAILURES_BEFORE_MOVE } from "./moves.ts";
-import { type PlanInput, plan, WAIT_MS } from "./plan.ts";
+import { type PlanInput, type Portion, plan, WAIT_MS } from "./plan.ts";
 
 test("an instance is placed once, and a refused one is declined once, with the reason", () => {
   const bench = new Bench();
@@ -55,9 +55,9 @@ test("a mass move is decided in portions, which come round to everybody, and end
   bench.want(...[0, 1].map((number) => ({ ...assignment(number, { cpuMillis: 9_000 }) })));
   const right = bench.worker("right");
   bench.liveness.set(left, "lost");
-  let after: string | undefined;
+  let after: Portion["after"];
   for (let passes = 0; passes < 5; passes++) {
-    let last: string | undefined;
+    let last: Portion["after"];
     const steps = plan({ ...bench.input(), portion: { max: 3, after, onMore: (id) => (last = id) } });
     const moved = new Set(steps.map(({ instanceId }) => instanceId));
     assert.ok(moved.size <= 3, `${moved.size} at once`);
@@ -69,6 +69,50 @@ test("a mass move is decided in portions, which come round to everybody, and end
     Array.from({ length: 10 }, (_, number) => bench.at(number)),
     [left, left, ...Array.from({ length: 8 }, () => right)],
   );
+});
+
+/** Six that should leave their worker, and cannot; told whom a pass of at most `max` looks at. */
+async function crowded(max: number): Promise<{ bench: Bench; pass: () => Set<string> }> {
+  const bench = new Bench();
+  bench.worker("w");
+  bench.want(...[1, 2, 3, 4, 5, 6].map((number) => assignment(number)));
+  bench.pass();
+  await bench.clock.advance(20_001);
+  let after: Portion["after"];
+  const pass = () => {
+    const looked = new Set<string>();
+    let last: Portion["after"];
+    const portion = { max, after, onMore: (turn: Portion["after"]) => (last = turn) };
+    const steps = plan({ ...bench.input(), portion, onDecision: ({ instanceId }) => looked.add(instanceId) });
+    bench.state.applySteps(steps);
+    after = last;
+    assert.ok(looked.size <= max, `${looked.size} at once`);
+    return looked;
+  };
+  return { bench, pass };
+}
+
+test("what has no place yet does not queue behind those that no other worker can take", async () => {
+  const { bench, pass } = await crowded(3);
+  pass();
+  bench.want(assignment(7));
+  pass();
+  assert.ok(bench.at(7));
+});
+
+test("those that have no place and those that should leave theirs have their turns, however many either are", async () => {
+  const { bench, pass } = await crowded(2);
+  // These wait to hear from the worker that they want.
+  bench.liveness.set(bench.worker("silent"), "suspect");
+  const numbers = [7, 8, 9, 10];
+  bench.want(...numbers.map((number) => assignment(number, { directWorkers: ["silent"] })));
+  const looked = [...Array.from({ length: 6 }, () => [...pass()])].flat();
+  for (const number of [1, 2, 3, 4, 5, 6]) assert.equal(looked.filter((id) => id === idOf(number)).length, 1);
+  for (const number of numbers) assert.ok(looked.includes(idOf(number)), `${number} is passed over`);
+  await bench.clock.advance(WAIT_MS);
+  bench.want(assignment(11));
+  for (let passes = 0; passes < 5; passes++) pass();
+  assert.ok(bench.at(11), "what waits keeps nobody waiting");
 });
 
 test("direct constraints pin to workers by host name", () => {

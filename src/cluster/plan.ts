@@ -1,6 +1,7 @@
 /** Decides which worker each instance of the cluster goes to. Pure: same input, same steps; after applying them there are none. */
 import type { Liveness } from "../hierarchy/children.ts";
 import { type Decided, type Delegated, delegate, reserve } from "../hierarchy/delegate.ts";
+import { resting } from "../hierarchy/tries.ts";
 import type { PlacementRequest, Position } from "../protocol/placement-request.ts";
 import type { Candidate, PluginVote, ScheduleOptions } from "../scheduler/candidate.ts";
 import type { Target } from "../scheduler/links.ts";
@@ -47,6 +48,8 @@ export interface PlanInput {
   readonly isBelieved?: Around["isBelieved"] | undefined;
   /** What a plugin said, by instance. */
   readonly votes?: ReadonlyMap<string, PluginVote> | undefined;
+  /** Ids of the only ones that are decided; absent: all that are open. */
+  readonly only?: ReadonlySet<string> | undefined;
   /** How much is decided at once; absent: everything. */
   readonly portion?: Portion | undefined;
   /** For the time budget of searches. */
@@ -56,12 +59,20 @@ export interface PlanInput {
 
 /** A part of what is to be decided: of a mass move all would be too much at once. */
 export interface Portion {
-  /** Instances. */
+  /** Instances; at least 2, so that each queue gets its share. */
   readonly max: number;
-  /** The last one that was looked at in the pass before; the search goes on behind it. */
-  readonly after: string | undefined;
-  /** There is more, behind this instance. */
-  readonly onMore: (last: string) => void;
+  /** Where the pass before has ended; the search goes on behind it. Undefined: with the first. */
+  readonly after: Turn | undefined;
+  /** There is more, behind these. */
+  readonly onMore: (last: Turn) => void;
+}
+
+/** The last instance that was looked at in each queue. */
+interface Turn {
+  /** Of those that have no place yet. */
+  readonly waiting: string | undefined;
+  /** Of those that have one, and of those that were declined: they may stay as they are for ever. */
+  readonly others: string | undefined;
 }
 
 /** How long an instance waits for a withdrawn one to make room, or for a suspect worker, before it is declined. */
@@ -121,8 +132,10 @@ function survey(input: PlanInput) {
   const resolved = (request: PlacementRequest) => resolve(request, request.links ? targets() : NO_TARGETS, measuredOf);
   const { steps, instances } = advanceAll(input, all, resolved);
   const known = new Set(input.workers.map(({ id }) => id));
+  const { only } = input;
+  const asked = only ? instances.filter((instance) => only.has(idOf(instance))) : instances;
   // What is on its way has a place; where it goes next is asked when it has arrived, or has not.
-  const unsettled = instances.filter(
+  const unsettled = asked.filter(
     (instance) => isOpen(instance, input.isAutonomous) && !instance.successor && !isSettled(instance, known, input),
   );
   const open = portionOf(unsettled, instances, input.portion);
@@ -138,15 +151,28 @@ function isSettled(instance: Instance, known: ReadonlySet<string>, { now, lost, 
   return reasonToMove(instance, now) === undefined && !brokenPromises?.has(idOf(instance));
 }
 
-/** @param all in their order, with the one that was the last of the portion before, which may be settled by now */
+/** @param all in their order, with those that were the last of the portion before, which may be settled by now */
 function portionOf(unsettled: readonly Instance[], all: readonly Instance[], portion: Portion | undefined) {
   if (!portion || unsettled.length <= portion.max) return unsettled;
   const { max, after, onMore } = portion;
+  const isWaiting = ({ placement, refusal }: Instance) => !placement && refusal?.kind !== "declined";
+  const waiting = unsettled.filter(isWaiting);
+  const others = unsettled.filter((one) => !isWaiting(one));
+  // What has no place goes first; but the others must have their turn, however many keep coming.
+  const share = Math.max(Math.ceil(max / 2), max - others.length);
+  const first = nextOf(waiting, share, all, after?.waiting);
+  const rest = nextOf(others, max - first.length, all, after?.others);
+  const lastOf = (part: readonly Instance[], before: string | undefined) =>
+    part.length > 0 ? idOf(part.at(-1)!) : before;
+  onMore({ waiting: lastOf(first, after?.waiting), others: lastOf(rest, after?.others) });
+  return [...first, ...rest];
+}
+
+/** The next ones in their turn. */
+function nextOf(queue: readonly Instance[], max: number, all: readonly Instance[], after: string | undefined) {
+  if (queue.length <= max) return queue;
   const before = new Set(all.slice(0, all.findIndex((one) => idOf(one) === after) + 1));
-  const ordered = [...unsettled.filter((one) => !before.has(one)), ...unsettled.filter((one) => before.has(one))];
-  const part = ordered.slice(0, max);
-  onMore(idOf(part.at(-1)!));
-  return part;
+  return [...queue.filter((one) => !before.has(one)), ...queue.filter((one) => before.has(one))].slice(0, max);
 }
 
 function targetsOf({ workers, instances, positionOf }: PlanInput): ReadonlyMap<string, Target[]> {
@@ -185,18 +211,22 @@ function isOpen(instance: Instance, isAutonomous: boolean): boolean {
 
 function describe(instance: Instance, request: PlacementRequest, input: PlanInput): Delegated {
   const { now, lost, brokenPromises, votes } = input;
-  const { assignment, placement, tried } = instance;
+  const { assignment, placement, tried, failedMoves } = instance;
   const { instanceId } = assignment;
-  const moveIfPossible = placement && (reasonToMove(instance, now) ?? brokenPromises?.get(instanceId));
+  const failure = placement && reasonToMove(instance, now);
+  const moveIfPossible = failure ?? (placement && brokenPromises?.get(instanceId));
   // Who tried it and failed is better than a worker that is lost, or than none.
   const isChoosy = placement && !lost.has(placement.workerId);
+  // While it runs on where it is, trying costs little: only who has just failed so is left out.
+  const isSafe = failure === undefined && canBePrepared(instance);
+  const excluded = isSafe ? resting(failedMoves ?? new Map(), now) : tried;
   return {
     instanceId,
     request,
     childId: placement?.workerId,
     pinnedTo: request.directWorkers,
     plugin: votes?.get(instanceId),
-    ...(isChoosy ? { excluded: tried } : {}),
+    ...(isChoosy ? { excluded } : {}),
     ...(moveIfPossible ? { moveIfPossible } : {}),
   };
 }

@@ -44,6 +44,8 @@ export class Routes {
   readonly #changed = new Set<string>();
   /** Keys that the root has yet to answer, with the monotonic ms at which they were asked. */
   readonly #waiting = new Map<InterestKey, number>();
+  /** By worker, what it has not asked for itself: its assignments stand for it. */
+  readonly #given = new Map<string, Set<InterestKey>>();
   /** Workers that are being written to; what comes up meanwhile is told together afterwards. */
   readonly #busy = new Set<string>();
   #nextGeneration = generations(0);
@@ -74,7 +76,14 @@ export class Routes {
     return this.#loop.run(signal);
   }
 
+  /** The worker's own word. */
   interest(workerId: string, interest: Interest): void {
+    if (interest.full) this.#given.delete(workerId);
+    else this.#ungive(workerId, [...interest.add, ...interest.remove]);
+    this.#takeInterest(workerId, interest);
+  }
+
+  #takeInterest(workerId: string, interest: Interest): void {
     const { clock, log, book } = this.#options;
     const room = MAX_KEYS - (interest.full ? 0 : this.#fanout.countOf(workerId));
     const add = interest.add.slice(0, Math.max(0, room));
@@ -97,11 +106,33 @@ export class Routes {
   assigned(workerId: string, applicationIds: readonly string[]): void {
     // Without the overlay it never asks, and what it asks first would undo this.
     if (!this.#fanout.knows(workerId)) return;
-    this.interest(workerId, { full: false, add: applicationIds.map(interestIn.application), remove: [] });
+    const add = applicationIds.map(interestIn.application).filter((key) => !this.#fanout.isWantedBy(workerId, key));
+    if (add.length === 0) return;
+    this.#given.set(workerId, new Set([...(this.#given.get(workerId) ?? []), ...add]));
+    this.#takeInterest(workerId, { full: false, add, remove: [] });
+  }
+
+  /**
+   * The worker is to run nothing of these applications any more. What it has asked for itself it gives up itself; of an assignment
+   * that was withdrawn before it looked it may know nothing, and would never ask.
+   */
+  withdrawn(workerId: string, applicationIds: readonly string[]): void {
+    const remove = this.#ungive(workerId, applicationIds.map(interestIn.application));
+    if (remove.length > 0) this.#takeInterest(workerId, { full: false, add: [], remove });
+  }
+
+  /** Those of the keys that the worker had not asked for itself. */
+  #ungive(workerId: string, keys: readonly InterestKey[]): InterestKey[] {
+    const given = this.#given.get(workerId);
+    if (!given) return [];
+    const ungiven = keys.filter((key) => given.delete(key));
+    if (given.size === 0) this.#given.delete(workerId);
+    return ungiven;
   }
 
   /** The worker is lost or removed; one that is only away for a moment tells its interest anew. */
   leave(workerId: string): void {
+    this.#given.delete(workerId);
     this.#lose(this.#fanout.leave(workerId));
     this.#loop.trigger();
   }

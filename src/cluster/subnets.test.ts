@@ -103,6 +103,19 @@ test("a worker gets more with its instances, and when it says that it runs short
   assert.ok(world.shortages > 0, "the root is told at once");
 });
 
+test("what is to move to a worker counts there before it is in charge, and after it was", async () => {
+  const world = new World();
+  world.subnets.takeNetwork(network("10.18.0.0/22"));
+  for (const id of ["a", "b", "c"]) world.add(id);
+  const [a, b, c] = ["a", "b", "c"].map((workerId) => ({ placement: { workerId, number: 1 } }));
+  world.instances = Array.from({ length: 100 }, () => ({ ...a, successor: b, predecessor: c }) as Instance);
+  await world.subnets.sync();
+  assert.deepEqual(
+    ["a", "b", "c"].map((id) => world.subnetsOf(id)?.length),
+    [2, 2, 2],
+  );
+});
+
 test("a removed worker's subnets rest before another one gets them, also across a restart", async () => {
   const world = new World();
   world.subnets.takeNetwork(network("10.18.0.0/26"));

@@ -12,6 +12,7 @@ import type { Logger } from "../base/log.ts";
 import { topics, type WorkerNetwork } from "../protocol/mqtt.ts";
 import { MIN_SUBNETS_FREE } from "../protocol/uplink.ts";
 import type { ClusterState } from "./cluster-state.ts";
+import { placementsOf } from "./model.ts";
 import type { ClusterStore } from "./store/cluster-store.ts";
 import type { StoredNetwork, StoredSubnet } from "./store/overlay-store.ts";
 
@@ -170,10 +171,8 @@ export class Subnets {
   #missing(): StoredSubnet[] {
     const { state } = this.#options;
     const counts = new Map<string, number>();
-    for (const workerId of [
-      ...state.instances.flatMap(({ placement }) => placement?.workerId ?? []),
-      ...state.withdrawals.map(({ workerId }) => workerId),
-    ]) {
+    // On standby it has an address, too.
+    for (const { workerId } of [...state.instances.flatMap(placementsOf), ...state.withdrawals]) {
       counts.set(workerId, (counts.get(workerId) ?? 0) + 1);
     }
     const given = new Map<number, StoredSubnet>();

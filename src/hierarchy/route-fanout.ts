@@ -43,6 +43,10 @@ export class RouteFanout {
     return this.#childrenByKey.has(key);
   }
 
+  isWantedBy(childId: string, key: InterestKey): boolean {
+    return this.#children.get(childId)?.keys.has(key) ?? false;
+  }
+
   /** True when an answer that a child has been given names the service. */
   covers(serviceId: string): boolean {
     return this.#childrenByService.has(serviceId);

@@ -91,6 +91,7 @@ export const ClusterMessage = z.discriminatedUnion("type", [
     type: z.literal("plan.answer"),
     version: z.literal(PLAN_VERSION),
     question: z.string(),
+    /** Of all that were asked about, or of the first of them, if the cluster looks at no more at once. */
     instances: z.array(PlannedInstance).check(z.maxLength(MAX_PLANNED)),
   }),
   z.object({ type: z.literal("log.data"), stream: z.string(), chunk: z.string() }),

@@ -136,6 +136,43 @@ test("a cluster that does not answer in time leaves the worker open, and so does
   assert.match(away!.detail, /which worker is not known: its cluster is not connected/);
 });
 
+test("a cluster that answers for the first ones only leaves the worker of the others open", async () => {
+  const { it, asked } = forecasts(input([cluster("big", 4000)]), { "id-big": "silent" });
+  const answer = it.predict(draft({ instances: [instance(0), instance(1)] }), true);
+  await clock.advance(1);
+  const { question, instances } = asked[0]!.message;
+  const [first] = instances.map(({ instanceId }) => instanceId);
+  const placed: PlannedInstance = { instanceId: first!, outcome: "placed", worker: "w1", detail: "", lines: [] };
+  it.receive("id-big", { type: "plan.answer", version: PLAN_VERSION, question, instances: [placed] });
+  assert.deepEqual(
+    (await answer).map(({ worker, detail }) => worker ?? detail),
+    ["w1", "which worker is not known: not asked: too many at once for its cluster; plan fewer instances"],
+  );
+});
+
+test("a cluster has one question at a time; another plan's waits its turn, and no longer than for an answer", async () => {
+  const says: Record<string, Says | "silent"> = { "id-big": "silent" };
+  const { it, asked } = forecasts(input([cluster("big", 4000)]), says);
+  const first = it.predict(draft(), true);
+  const second = it.predict(draft({ instances: [instance(1)] }), true);
+  await clock.advance(1_000);
+  const third = it.predict(draft({ instances: [instance(2)] }), true);
+  await clock.advance(1_999);
+  assert.deepEqual(
+    asked.map(({ message }) => message.instances[0]!.instanceId),
+    [`${SERVICE}-0`],
+  );
+  says["id-big"] = { outcome: "placed", detail: "", worker: "w1" };
+  await clock.advance(1);
+  assert.match((await first)[0]!.detail, /its cluster does not answer/);
+  assert.match((await second)[0]!.detail, /its cluster has too many other plans to answer; try again/);
+  assert.equal((await third)[0]!.worker, "w1");
+  assert.deepEqual(
+    asked.map(({ message }) => message.instances[0]!.instanceId),
+    [`${SERVICE}-0`, `${SERVICE}-2`],
+  );
+});
+
 test("only the cluster that was asked can answer", async () => {
   const { it, asked } = forecasts(input([cluster("big", 4000)]), { "id-big": "silent" });
   const answer = it.predict(draft(), true);

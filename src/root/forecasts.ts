@@ -1,7 +1,14 @@
 /** Where instances would go, down to the worker: decided as if they were there, clusters asked, what they decline offered on. */
 import type { Clock } from "../base/clock.ts";
+import { KeyedQueue } from "../base/keyed-queue.ts";
 import type { Decided } from "../hierarchy/delegate.ts";
-import { type ClusterMessage, MAX_PLANNED, PLAN_VERSION, type PlannedInstance } from "../protocol/uplink.ts";
+import {
+  type ClusterMessage,
+  MAX_PLANNED,
+  PLAN_VERSION,
+  type PlannedInstance,
+  type RootMessage,
+} from "../protocol/uplink.ts";
 import { explain } from "../scheduler/explain.ts";
 import { record } from "../scheduler/record.ts";
 import type { Decline } from "./declines.ts";
@@ -29,6 +36,7 @@ export interface Predicted {
 }
 
 type Answer = Extract<ClusterMessage, { type: "plan.answer" }>;
+type Question = Extract<RootMessage, { type: "plan.ask" }>;
 
 export interface ForecastsOptions extends QuestionsOptions {
   readonly observe: () => Promise<PlacementInput>;
@@ -37,6 +45,8 @@ export interface ForecastsOptions extends QuestionsOptions {
 
 /** Offers of one instance that are followed; a cluster that declines it after that has the last word. */
 const MAX_ROUNDS = 8;
+/** How long a question may wait for those before it, of other plans, to the same cluster. */
+const WAIT_MS = 3_000;
 
 /** What has been learned in the rounds so far. */
 interface Learned {
@@ -49,6 +59,8 @@ interface Learned {
 export class Forecasts {
   readonly #options: ForecastsOptions;
   readonly #questions: Questions<Answer>;
+  /** By cluster: to answer is work for it, and however many plan, it has its own work to do. */
+  readonly #turns = new KeyedQueue();
 
   constructor(options: ForecastsOptions) {
     this.#options = options;
@@ -88,16 +100,26 @@ export class Forecasts {
     const open = [...questionsOf(input, draft, placements)].filter(([clusterId]) => !silent.has(clusterId));
     await Promise.all(
       open.map(async ([clusterId, instances]) => {
-        const answer = await this.#questions.ask(clusterId, (question) => ({
-          ...{ type: "plan.ask", version: PLAN_VERSION, question, namesWorkers },
-          instances: instances.slice(0, MAX_PLANNED),
-          leaving: [...draft.leaving],
-        }));
+        const asked = { instances: instances.slice(0, MAX_PLANNED), leaving: [...draft.leaving], namesWorkers };
+        const answer = await this.#askOne(clusterId, asked);
         if (typeof answer === "string") silent.set(clusterId, answer);
         else for (const one of answer.instances) answers.set(one.instanceId, one);
       }),
     );
     return answers;
+  }
+
+  /** A text: why there is no answer. */
+  #askOne(clusterId: string, asked: Omit<Question, "type" | "version" | "question">): Promise<Answer | string> {
+    const { clock } = this.#options;
+    const since = clock.monotonic();
+    return this.#turns.run(clusterId, async () => {
+      if (clock.monotonic() - since >= WAIT_MS) return "its cluster has too many other plans to answer; try again";
+      return this.#questions.ask(clusterId, (question) => ({
+        ...{ type: "plan.ask", version: PLAN_VERSION, question },
+        ...asked,
+      }));
+    });
   }
 }
 
@@ -139,7 +161,7 @@ function outcome(
   ];
   if (clusterId === undefined) return { id, placed: false, status, detail, decisions };
   if (!answer) {
-    const why = learned.silent.get(clusterId) ?? "its cluster does not say";
+    const why = learned.silent.get(clusterId) ?? "not asked: too many at once for its cluster; plan fewer instances";
     return { id, placed: true, clusterId, status, detail: `which worker is not known: ${why}`, decisions };
   }
   const { worker } = answer;

@@ -2,28 +2,18 @@
  * What moves between clusters are judged by and is not worth a disk: how long a cluster on standby has been as it is, and which
  * clusters have had their try. A root that starts begins anew: it measures spans by its own steady clock, and tries once more.
  */
+import { resting, type Tries, unforgotten, withTry } from "../hierarchy/tries.ts";
 import type { Instance } from "./model.ts";
 import { isMoving, type MoveStep } from "./moves.ts";
 
-interface Try {
-  readonly reason: string;
-  /** Monotonic ms. */
-  readonly at: number;
-  readonly times: number;
-}
-
-const REST_MS = 60_000;
 /** In which a cluster measures often enough to say that a promise is kept again. */
 const CALM_MS = 60_000;
-const MAX_REST_MS = 3_600_000;
-/** So many rests after a try it is forgotten. */
-const FORGET_AFTER_RESTS = 4;
 
 export class MoveMemory {
   /** By instance: who is on standby and how, and since when (monotonic ms). */
   readonly #seen = new Map<string, { readonly what: string; readonly at: number }>();
-  /** instance id → cluster id → its last try. */
-  readonly #tries = new Map<string, Map<string, Try>>();
+  /** By instance, the clusters that had their try. */
+  readonly #tries = new Map<string, Tries>();
   /** By instance: monotonic ms of the last switch. */
   readonly #switchedAt = new Map<string, number>();
 
@@ -42,10 +32,9 @@ export class MoveMemory {
     if (this.#tries.size === 0) return;
     const existing = new Set(instances.map(({ id }) => id));
     for (const [id, tries] of this.#tries) {
-      for (const [cluster, one] of tries) {
-        if (now - one.at >= restOf(one) * FORGET_AFTER_RESTS) tries.delete(cluster);
-      }
-      if (tries.size === 0 || !existing.has(id)) this.#tries.delete(id);
+      const remembered = unforgotten(tries, now);
+      if (remembered.size === 0 || !existing.has(id)) this.#tries.delete(id);
+      else this.#tries.set(id, remembered);
     }
   }
 
@@ -59,8 +48,7 @@ export class MoveMemory {
 
   /** Clusters that are not to be tried now, and why. */
   resting(instanceId: string, now: number): Map<string, string> {
-    const tries = [...(this.#tries.get(instanceId) ?? [])].filter(([, one]) => now - one.at < restOf(one));
-    return new Map(tries.map(([clusterId, { reason }]) => [clusterId, reason]));
+    return resting(this.#tries.get(instanceId) ?? NONE, now);
   }
 
   /** @param instances as they were before the steps */
@@ -77,12 +65,8 @@ export class MoveMemory {
   }
 
   #tried(id: string, clusterId: string, reason: string, at: number): void {
-    const tries = this.#tries.get(id) ?? new Map<string, Try>();
-    this.#tries.set(id, tries.set(clusterId, { reason, at, times: (tries.get(clusterId)?.times ?? 0) + 1 }));
+    this.#tries.set(id, withTry(this.#tries.get(id) ?? NONE, clusterId, reason, at));
   }
 }
 
-/** Each try doubles it. */
-function restOf({ times }: Try): number {
-  return Math.min(MAX_REST_MS, REST_MS * 2 ** (times - 1));
-}
+const NONE: Tries = new Map();

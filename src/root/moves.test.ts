@@ -292,6 +292,25 @@ test("a new one that fails right after the switch hands back to the old one, whi
   assert.deepEqual(bench.pass(), [], "that one has had its try");
 });
 
+test("if the new cluster is removed right after the switch, the old one takes over again, or it is placed anew", () => {
+  const switched = () => {
+    const bench = begun();
+    bench.otherSays("RUNNING");
+    bench.pass();
+    bench.later(SETTLE_MS);
+    assert.deepEqual(bench.pass(), ["switch id-b"]);
+    return bench;
+  };
+  const bench = switched();
+  bench.clusters.delete("id-b");
+  assert.deepEqual(bench.pass(), ["return id-a"]);
+  assert.match(bench.instance.detail, /back from a cluster that was removed/);
+  const dead = switched();
+  dead.otherSays("DEAD");
+  dead.clusters.delete("id-b");
+  assert.deepEqual(dead.pass(), ["place id-a"]);
+});
+
 test("after a restart of the root nothing is switched or ended until both have been heard again", () => {
   const bench = begun();
   bench.otherSays("RUNNING");

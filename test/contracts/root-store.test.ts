@@ -223,6 +223,25 @@ for (const [name, open] of Object.entries(IMPLEMENTATIONS)) {
         assert.deepEqual([taken.clusterId, taken.generation, taken.status], [other.id, 3, "CLUSTER_SCHEDULED"]);
       }));
 
+    test("a cluster that is removed right after the switch leaves the instance to the one that still has it", () =>
+      withStore(async (store) => {
+        const { instance, cluster } = await placedInstance(store);
+        const other = await secondCluster(store);
+        const { id } = instance;
+        const step = { id, reason: "too far", clusterId: other.id, note: "moves" };
+        await store.reportInstances(cluster.id, [report(id, 1, "RUNNING")]);
+        await store.moveInstances([{ ...step, do: "prepare" }], NOW);
+        await store.reportInstances(other.id, [report(id, 2, "RUNNING")]);
+        await store.moveInstances([{ ...step, do: "switch" }], NOW);
+        await store.removeCluster(other.id);
+        const left = await only(store);
+        assert.deepEqual([left.clusterId, left.move?.predecessor?.clusterId], [other.id, cluster.id]);
+        assert.deepEqual(await store.reportInstances(cluster.id, [report(id, 1, "RUNNING")]), []);
+        await store.moveInstances([{ ...step, do: "return", clusterId: cluster.id, note: "back" }], NOW);
+        const back = await only(store);
+        assert.deepEqual([back.clusterId, back.generation, back.status], [cluster.id, 1, "RUNNING"]);
+      }));
+
     test("only credible reports are kept: own instance, this generation, a possible turn, and news", () =>
       withStore(async (store) => {
         const { instance, cluster, web } = await placedInstance(store);

@@ -347,6 +347,52 @@ test("a worker that claims a place which is not its own gets no traffic, and the
   }
 });
 
+test("a worker that is away for a moment keeps its traffic, although another is connected from the same address", async () => {
+  const { it, one, two } = await twoWorkers();
+  await using _ = it;
+  const wanted = routed({ directWorkers: ["one"] });
+  const { serviceId, instanceId } = wanted;
+  it.root.answer = () => [serviceId];
+  it.root.want(wanted);
+  await eventually("placed", () => one.lists(wanted));
+  const plain = liveOn("10.18.0.2");
+  const live = { ...plain, worker: { ...plain.worker, address: "127.0.0.1" } };
+  await one.reportStatus(instanceId, "RUNNING", { live });
+  await two.ask(interestIn.name(wanted.jobName));
+  const sandbox = () => livesOf(two.tables.get(serviceId))?.[0]?.[1];
+  await eventually("live", () => sandbox() === "10.18.0.2");
+  await one.disconnect();
+  // Another instance of the service makes the table anew.
+  const other = routed({ directWorkers: ["two"] }, wanted);
+  it.root.want(wanted, other);
+  await eventually("made anew", () => two.tables.get(serviceId)!.instances.length === 2);
+  assert.equal(sandbox(), "10.18.0.2");
+  assert.notEqual(it.root.instances.get(instanceId)?.live, undefined);
+});
+
+test("an assignment that is withdrawn before its worker looks at it leaves no interest behind", async () => {
+  const { it, one, two } = await twoWorkers();
+  await using _ = it;
+  await one.askAll();
+  const brief = routed({ directWorkers: ["one"] });
+  const asked = routed({ directWorkers: ["one"] });
+  const sibling = routed({ directWorkers: ["two"] }, brief);
+  const interests = [brief, asked].map(({ applicationId }) => interestIn.application(applicationId));
+  it.root.answer = (key) => [key === interests[0] ? brief.serviceId : asked.serviceId];
+  it.root.want(brief, asked, sibling);
+  await eventually("the interest of both", () => interests.every((key) => it.root.interest.has(key)));
+  await eventually("answered", () => one.tables.has(brief.serviceId));
+  await one.ask(interests[1]!);
+  it.root.unwant(brief, asked);
+  await eventually("withdrawn", () => !it.root.interest.has(interests[0]!));
+  assert.ok(it.root.interest.has(interests[1]!), "what the worker has asked for itself it gives up itself");
+  const { generation } = one.tables.get(brief.serviceId)!;
+  await goLive(two, sibling, "10.18.0.66");
+  await two.ask(interestIn.name(sibling.jobName));
+  await eventually("told to who asks", () => two.tables.get(brief.serviceId)?.instances[0]?.live !== undefined);
+  assert.equal(one.tables.get(brief.serviceId)!.generation, generation, "and to nobody else");
+});
+
 test("of an instance on standby the root says where its traffic goes, be it a worker of ours; in charge, the cluster does", async () => {
   const { it, one, two } = await twoWorkers();
   await using _ = it;

@@ -7,7 +7,7 @@ import type { MicroserviceDescriptor } from "../../protocol/descriptor.ts";
 import { type InstanceReport, isTerminal } from "../../protocol/instance.ts";
 import { instanceId } from "../../protocol/names.ts";
 import type { Cluster, Instance, Move } from "../model.ts";
-import type { MoveStep } from "../moves.ts";
+import { isMoving, type MoveStep } from "../moves.ts";
 import { moveAfter, moved, withMove } from "../moving.ts";
 import { isCredible, isNews, lasting, standbyOf } from "../reports.ts";
 import { findService } from "./applications.ts";
@@ -200,8 +200,8 @@ export function deleteCluster(db: Database, id: string, now: number): void {
   if (!row) throw notFound("cluster", id);
   freeAll(db, "block", id, now);
   const unplaced = findInstances(db, { clusterId: id })
-    // What was about to move to another cluster is there already: that one takes over.
-    .filter(({ status, move }) => !isTerminal(status) && !move?.successor)
+    // What moves is in another cluster, too: that one takes over, or takes it back, if it can.
+    .filter((instance) => !isTerminal(instance.status) && !isMoving(instance))
     .map((instance) => ({
       id: instance.id,
       clusterId: undefined,
