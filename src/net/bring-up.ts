@@ -32,12 +32,15 @@ export async function bringUp(parts: {
   readonly plan: OverlayPlan;
   readonly nft: Nft;
   readonly links: SandboxLinks;
+  /** Makes sure that nobody else works on what is ours; from here on things change. */
+  readonly claim: (host: HostNetwork) => Promise<void>;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }): Promise<Found> {
-  const { plan, nft, links, log, signal } = parts;
+  const { plan, nft, links, claim, log, signal } = parts;
   const host = await readHostNetwork(signal);
   assertUsable(plan, host);
+  await claim(host);
   const { owned, orphanLinks, orphanNamespaces } = adopt(host);
   for (const link of orphanLinks) await links.removeByName({ link });
   for (const namespace of orphanNamespaces) await links.removeByName({ namespace });

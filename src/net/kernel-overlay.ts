@@ -1,12 +1,13 @@
 /** Keeps the overlay in the kernel as plan and routes say, and repairs it when another program changed it. */
 import { formatAddress, parseAddress, type Subnet } from "../addressing/subnet.ts";
 import { type Clock, pause } from "../base/clock.ts";
+import { hasCode } from "../base/errors.ts";
 import { KeyedQueue } from "../base/keyed-queue.ts";
 import type { Logger } from "../base/log.ts";
 import type { Found } from "./bring-up.ts";
 import { foreignRoutes, type HostRoute, withoutClashes } from "./clash.ts";
 import { OptionalFastPath } from "./fast-path/optional-fast-path.ts";
-import { readHostNetwork, readUnderlay } from "./host.ts";
+import { type HostNetwork, readHostNetwork, readUnderlay } from "./host.ts";
 import { compileIpState } from "./ip-state.ts";
 import { IpTable } from "./ip-table.ts";
 import { MissPath } from "./miss-path.ts";
@@ -14,6 +15,7 @@ import type { Nft } from "./nft.ts";
 import type { NftTable } from "./nft-table.ts";
 import type { FastPathState, MissListener, Peer, Routes, UnderlayPath } from "./overlay.ts";
 import { ensureLinks, loosenSourceCheck } from "./overlay-links.ts";
+import { TUN_LINK } from "./overlay-names.ts";
 import { assertNoClash, clashingRanges, frameOf, type OverlayPlan, subnetsInUse } from "./overlay-plan.ts";
 import { linkTo, PeerBook, SETTLE_MS } from "./peer-book.ts";
 import { pokeNeighbours } from "./poke.ts";
@@ -90,6 +92,14 @@ export class KernelOverlay {
     this.#noteClashes(found.host.routes);
     await this.#applyPeers(this.#peers, Number.NEGATIVE_INFINITY);
     await this.#applyFrame();
+  }
+
+  /**
+   * Before anything is changed: the agent of another worker on this machine has the device, and would undo what we do.
+   * @throws AppError TUN_BUSY
+   */
+  async claim({ links }: HostNetwork): Promise<void> {
+    if (links.some(({ name }) => name === TUN_LINK)) await this.#openMissPath();
   }
 
   async open(nft: Nft): Promise<void> {
@@ -307,6 +317,7 @@ export class KernelOverlay {
     try {
       await this.#miss.open();
     } catch (error) {
+      if (hasCode(error, "TUN_BUSY")) throw error;
       this.#options.log.warn({ error }, "first packets to unknown services are lost");
     }
   }

@@ -21,7 +21,7 @@ import { IpBatch } from "./ip-batch.ts";
 import { KernelOverlay } from "./kernel-overlay.ts";
 import { initialState, withIdentity, withoutSandbox, withSandbox } from "./kernel-state.ts";
 import type { Network, Sandbox } from "./network.ts";
-import { exhausted, notAttached, portBusy, unavailable } from "./network-errors.ts";
+import { exhausted, notAttached, otherWorker, portBusy, unavailable } from "./network-errors.ts";
 import { type Nft, openNft } from "./nft.ts";
 import { NftTable } from "./nft-table.ts";
 import type { FastPathState, MissListener, Overlay, OverlaySettings, Routes, UnderlayPath } from "./overlay.ts";
@@ -94,16 +94,21 @@ export class LinuxNetwork implements Network, Overlay {
       await this.#writeResolvConf();
       nft = await openNft({ folder: stateDir, log });
       const links = new SandboxLinks({ ip, mtu: () => this.#mtu });
-      const found = await bringUp({ plan: this.#overlay.plan, nft, links, log, signal });
+      const found = await bringUp({
+        ...{ plan: this.#overlay.plan, nft, links, log, signal },
+        claim: (host) => this.#overlay.claim(host),
+      });
       this.#mtu = found.host.egressMtu;
       await this.#adopt(found);
       await this.#overlay.open(nft);
       this.#running = { ip, nft, links, pool: this.#makePool(links) };
     } catch (error) {
+      await this.#overlay.close();
       this.#table.close();
       ip.close();
       nft?.close();
       if (hasCode(error, "NET_CLASH") || isAbort(error)) throw error;
+      if (hasCode(error, "TUN_BUSY")) throw otherWorker(error);
       throw unavailable("set up the network of instances", error);
     }
     log.info({ subnets: this.#overlay.plan.subnets.map(formatSubnet), adopted: this.#owned.size }, "network is up");

@@ -37,6 +37,12 @@ export function unavailable(action: string, cause?: unknown): AppError<NetworkEr
   return new AppError("NET_UNAVAILABLE", `Cannot ${action}`, { cause });
 }
 
+export function otherWorker(cause: unknown): AppError<NetworkErrorCode> {
+  const text =
+    "Another worker runs on this machine: there can be one only. Stop it (oak down), or give this one --net=off";
+  return new AppError("NET_UNAVAILABLE", text, { cause });
+}
+
 export function nftFailed(text: string, cause?: unknown): AppError {
   return new AppError("NFT_FAILED", `nft refused the rules: ${text.trim().slice(0, 1000)}`, { cause });
 }

@@ -1,5 +1,6 @@
 /** A TUN device: IPv4 packets in and out of this process, without any header. */
 import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { AppError } from "../base/errors.ts";
 import { readDescriptor } from "./descriptor-reader.ts";
 
 const TUNSETIFF = 0x4004_54ca;
@@ -17,7 +18,7 @@ export interface TunListener {
   onLost(): void;
 }
 
-/** @throws when koffi is missing, or the device belongs to another process. */
+/** @throws when koffi is missing, and AppError TUN_BUSY when the device belongs to another process. */
 export async function openTun(name: string, listener: TunListener): Promise<Tun> {
   const { default: koffi } = await import("koffi");
   const libc = koffi.load("libc.so.6");
@@ -27,8 +28,10 @@ export async function openTun(name: string, listener: TunListener): Promise<Tun>
   request.write(name, 0, "latin1");
   request.writeUInt16LE(IFF_TUN_NO_PI, 16);
   if (ioctl(descriptor, TUNSETIFF, request) !== 0) {
+    const isBusy = koffi.errno() === koffi.os.errno.EBUSY;
     closeSync(descriptor);
-    throw new Error(`Cannot open the TUN device "${name}": another process has it, or there is none`);
+    if (isBusy) throw new AppError("TUN_BUSY", `Cannot open the TUN device "${name}": another process has it`);
+    throw new Error(`Cannot open the TUN device "${name}"`);
   }
   let isOpen = true;
   const reader = await readDescriptor(descriptor, {

@@ -271,6 +271,19 @@ function defineTests(): void {
     );
   });
 
+  test("a second worker on the machine is refused before it changes anything", async () => {
+    // The first one may make more of them meanwhile.
+    const linkNames = async () => (await exec("ip", ["-brief", "link", "show"])).match(/^\S+/gm) ?? [];
+    const before = await linkNames();
+    const second = new LinuxNetwork({ stateDir, subnet: "10.18.4.0/24", log: silentLogger, clock: systemClock });
+    await assert.rejects(second.start(signal), /Another worker runs on this machine/);
+    const after = new Set(await linkNames());
+    assert.deepEqual(
+      before.filter((name) => !after.has(name)),
+      [],
+    );
+  });
+
   test("a subnet that the host routes elsewhere is refused, naming the route", async () => {
     await ip("route add 10.44.0.0/16 via 198.51.100.2");
     const other = new LinuxNetwork({ stateDir, subnet: "10.44.8.0/22", log: silentLogger, clock: systemClock });
