@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { ip, isInside } from "../../test/contracts/network-namespaces.ts";
 import { type LabWorker, makeSegments, makeWorker, removeLab, type Sandbox } from "../../test/support/overlay-lab.ts";
+import { BARE, enterBare, makeBareHosts } from "../lib/bare-hosts.ts";
 import { keep, median, spread, table, verdict } from "../lib/report.ts";
 
 const { values: options } = parseArgs({
@@ -76,6 +77,7 @@ async function measureAll(): Promise<void> {
   };
   await setPath("plain");
   await makeBareHosts();
+  await makePods();
   const program = (...args: string[]) => ["nice", "-n", "-20", process.execPath, ...process.execArgv, BENCH, ...args];
   for (const sandbox of [local, remote]) {
     const worker = sandbox === local ? one : two;
@@ -86,12 +88,12 @@ async function measureAll(): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 2500));
 
   const inSandbox = one.enterArgs(client);
-  const bare = ["ip", "netns", "exec", "bare1"];
+  const bare = enterBare(1);
   const pod = ["ip", "netns", "exec", "pod1"];
   await measurePaths([
-    { name: "direct veth", from: bare, to: "10.99.0.2" },
-    { name: "underlay", from: bare, to: "192.0.2.102" },
-    { name: "bare VXLAN", from: bare, to: "10.98.0.2" },
+    { name: "direct veth", from: bare, to: BARE.veth },
+    { name: "underlay", from: bare, to: BARE.segment },
+    { name: "bare VXLAN", from: bare, to: BARE.vxlan },
     { name: "plain route, containers", from: pod, to: "10.97.3.2", prepare: () => setPods("plain") },
     { name: "VXLAN, containers", from: pod, to: "10.97.3.2", prepare: () => setPods("vxlan") },
     { name: "service, same worker", from: inSandbox, to: "10.30.5.1" },
@@ -106,19 +108,12 @@ async function measureAll(): Promise<void> {
 }
 
 /**
- * Two namespaces without any of ours: a veth between them, the segment, and a tunnel over it. Each has a container behind it, and the
- * first one rules for a service address: one translation, the least that whoever offers such addresses has to do.
+ * A container behind each of the bare hosts, and on the first one rules for a service address: one translation, the least that whoever
+ * offers such addresses has to do.
  */
-async function makeBareHosts(): Promise<void> {
-  await ip("netns add bare1", "netns add bare2", "netns add pod1", "netns add pod2");
-  await ip("link add e0 netns bare1 type veth peer name e0 netns bare2");
+async function makePods(): Promise<void> {
   for (const number of [1, 2]) {
-    const other = 3 - number;
-    await ip(
-      `link add bare${number}p type veth peer name und0 netns bare${number}`,
-      `link add pod0 netns bare${number} type veth peer name eth0 netns pod${number}`,
-      `link set bare${number}p master sega up`,
-    );
+    await ip(`netns add pod${number}`, `link add pod0 netns bare${number} type veth peer name eth0 netns pod${number}`);
     await ipIn(
       `pod${number}`,
       "link set lo up",
@@ -126,19 +121,7 @@ async function makeBareHosts(): Promise<void> {
       "link set eth0 mtu 1450 up",
       `route add default via 10.97.${number}.1`,
     );
-    await ipIn(
-      `bare${number}`,
-      "link set lo up",
-      `address add 10.99.0.${number}/24 dev e0`,
-      "link set e0 up",
-      `address add 192.0.2.10${number}/24 dev und0`,
-      "link set und0 up",
-      `link add vx mtu 1450 type vxlan id 99 dstport 4799 local 192.0.2.10${number} remote 192.0.2.10${other} dev und0`,
-      `address add 10.98.0.${number}/24 dev vx`,
-      "link set vx up",
-      `address add 10.97.${number}.1/24 dev pod0`,
-      "link set pod0 mtu 1450 up",
-    );
+    await ipIn(`bare${number}`, `address add 10.97.${number}.1/24 dev pod0`, "link set pod0 mtu 1450 up");
     await run(["ip", "netns", "exec", `bare${number}`, "sysctl", "-qw", "net.ipv4.ip_forward=1"]);
     await run(["ip", "netns", "exec", `bare${number}`, "nft", PEER_RULES]);
   }
