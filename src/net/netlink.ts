@@ -36,7 +36,8 @@ export function attributes(content: Buffer | undefined): Map<number, Buffer> {
   return found;
 }
 
-function aligned(length: number): number {
+/** Messages and attributes begin at multiples of four. */
+export function aligned(length: number): number {
   return (length + 3) & ~3;
 }
 
