@@ -70,3 +70,18 @@ test("the control socket takes the place of one that was left behind, answers, a
   await stop();
   assert.deepEqual(readdirSync(folder), []);
 });
+
+test("a second worker leaves the control socket to the one that answers there", async (t) => {
+  const path = join(folderOf(t), "worker.sock");
+  start(t, path);
+  await until(() => existsSync(path));
+  const { ino } = lstatSync(path);
+  const warned = Promise.withResolvers<void>();
+  const log = { ...silentLogger, warn: () => warned.resolve() };
+  const stopping = new AbortController();
+  const second = new ControlSocket({ path, routes: {}, clock: systemClock, log }).run(stopping.signal);
+  await warned.promise;
+  stopping.abort();
+  await second;
+  assert.equal(lstatSync(path).ino, ino);
+});

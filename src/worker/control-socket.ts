@@ -1,6 +1,7 @@
 /** A socket of the worker for commands on the same machine (`oak net`): HTTP with JSON, for root only. Without it the worker works on. */
 import { chmod, mkdir, mkdtemp, rename, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { type Clock, pause } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
@@ -65,6 +66,7 @@ export class ControlSocket {
 /** Nobody else can connect at any moment: it is made in a folder for root only. One left behind by an agent that was killed is replaced. */
 async function listenForRoot(server: Server, path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
+  if (await isAnswered(path)) throw new Error("another worker of this machine answers there");
   const folder = await mkdtemp(`${path}-`);
   try {
     const made = join(folder, "s");
@@ -74,6 +76,18 @@ async function listenForRoot(server: Server, path: string): Promise<void> {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+function isAnswered(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    // Nothing there, or left behind by an agent that was killed.
+    socket.once("error", () => resolve(false));
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+  });
 }
 
 function listen(server: Server, path: string): Promise<void> {
